@@ -75,6 +75,9 @@ var open struct {
 	servers map[io.Closer]struct{}
 }
 
+// OnExit has [Main] close something together with the servers.
+func OnExit(c io.Closer) { opened(c) }
+
 func opened(server io.Closer) {
 	open.Lock()
 	defer open.Unlock()
