@@ -1,0 +1,172 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/icache-go/icache-agent/icache"
+	"github.com/icache-go/icache-agent/listener"
+	"github.com/icache-go/icache-agent/mapping"
+)
+
+// Config says what to watch and where to bump.
+type Config struct {
+	Postgres listener.Config // the Handler is set by New
+
+	// Redis is used, and not closed, by the agent.
+	Redis        redis.UniversalClient
+	CacheOptions []icache.Option
+
+	Rules []mapping.Rule
+
+	// HTTPListen is the address of the status server; empty means none.
+	HTTPListen string
+	// HTTPListener is served instead, if it is not nil.
+	HTTPListener net.Listener
+
+	// ReplayWindow is how far back bumps are repeated after Redis restarted or
+	// failed over. Defaults to 60 seconds; negative means never.
+	ReplayWindow time.Duration
+
+	// Version of the program, for people and metrics.
+	Version string
+	// Logger defaults to one that discards.
+	Logger *slog.Logger
+}
+
+// Agent applies changes of one database to one Redis.
+type Agent struct {
+	cfg      Config
+	mapper   atomic.Pointer[mapping.Mapper]
+	cache    *icache.Cache
+	listener *listener.Listener
+	feed     *feed
+	metrics  *metrics
+	watch    *redisWatch
+	recent   *recentTokens
+	log      *slog.Logger
+	started  time.Time
+	stopping chan struct{}
+}
+
+const (
+	defaultReplayWindow = time.Minute
+	// maxRecentTokens bounds the memory of the replay window, at some 100 bytes a
+	// token; past it a failover bumps the generation instead.
+	maxRecentTokens = 200_000
+	redisCheckEvery = time.Second
+)
+
+// New checks the rules and prepares an agent. It connects to nothing yet.
+func New(cfg Config) (*Agent, error) {
+	if cfg.Redis == nil {
+		return nil, errors.New("agent: Config.Redis is nil")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.ReplayWindow == 0 {
+		cfg.ReplayWindow = defaultReplayWindow
+	}
+	m, err := mapping.Compile(cfg.Rules)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := icache.New(cfg.Redis, cfg.CacheOptions...)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg: cfg, cache: cache, feed: newFeed(), log: cfg.Logger,
+		recent:   newRecentTokens(cfg.ReplayWindow, maxRecentTokens),
+		stopping: make(chan struct{}),
+	}
+	a.mapper.Store(m)
+	a.metrics = newMetrics(cfg.Version, func() listener.Stats { return a.listener.Stats() })
+	lc := cfg.Postgres
+	lc.Logger = cfg.Logger
+	lc.Handler = newApplier(&a.mapper, cache, a.feed, a.metrics, a.recent, cfg.Logger)
+	if a.listener, err = listener.New(lc); err != nil {
+		return nil, err
+	}
+	a.watch = &redisWatch{rdb: cfg.Redis, every: redisCheckEvery, replay: a.replay, metrics: a.metrics, log: cfg.Logger}
+	return a, nil
+}
+
+// Run applies changes until ctx ends; then it finishes the batch in hand and
+// returns nil. Lost connections are not errors: it reconnects by itself. It may
+// be called once.
+func (a *Agent) Run(ctx context.Context) error {
+	a.started = time.Now()
+	ln := a.cfg.HTTPListener
+	if ln == nil && a.cfg.HTTPListen != "" {
+		var err error
+		// Bound here, so that an address in use is an error at start.
+		if ln, err = net.Listen("tcp", a.cfg.HTTPListen); err != nil {
+			return fmt.Errorf("listen for http: %w (set http.listen to another address, or to \"\" for none)", err)
+		}
+	}
+	a.announce(ctx, ln)
+	g, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, func() { close(a.stopping) })
+	g.Go(func() error { return a.listener.Run(ctx) })
+	g.Go(func() error { a.watch.run(ctx); return nil })
+	if ln != nil {
+		g.Go(func() error { return a.serve(ctx, ln) })
+	}
+	err := g.Wait()
+	if cerr := a.cache.Close(); err == nil && cerr != nil {
+		err = fmt.Errorf("close the cache: %w", cerr)
+	}
+	a.log.InfoContext(ctx, "agent: stopped", "error", err)
+	return err
+}
+
+// announce logs one line that says what is watched.
+func (a *Agent) announce(ctx context.Context, ln net.Listener) {
+	rules := a.mapper.Load().Rules()
+	names := make([]string, 0, len(rules))
+	for _, r := range rules {
+		names = append(names, r.Rule.Table.String())
+	}
+	attrs := []any{"version", a.cfg.Version, "tables", len(names), "watching", strings.Join(names, " ")}
+	if ln != nil {
+		attrs = append(attrs, "http", "http://"+ln.Addr().String())
+	}
+	a.log.InfoContext(ctx, "agent: starting", attrs...)
+}
+
+// replay bumps again what was bumped within the replay window.
+func (a *Agent) replay(ctx context.Context, why string) error {
+	if a.cfg.ReplayWindow < 0 {
+		return nil
+	}
+	tokens, complete := a.recent.snapshot(time.Now())
+	a.log.WarnContext(ctx, "agent: bumping recent tokens again", "reason", why, "tokens", len(tokens), "complete", complete)
+	if !complete {
+		if _, err := a.cache.IncrAll(ctx); err != nil {
+			return fmt.Errorf("bump the generation after %s: %w", why, err)
+		}
+	} else if len(tokens) > 0 {
+		if err := a.cache.IncrMany(ctx, tokens); err != nil {
+			return fmt.Errorf("bump recent tokens after %s: %w", why, err)
+		}
+	}
+	a.metrics.replays.Inc()
+	return nil
+}
+
+// Subscribe returns the changes applied from now on, and the last ones before.
+func (a *Agent) Subscribe() (*Subscription, []Event) { return a.feed.subscribe() }
+
+// Cache returns the cache through which the agent bumps.
+func (a *Agent) Cache() *icache.Cache { return a.cache }

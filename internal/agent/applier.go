@@ -1,0 +1,245 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/icache-go/icache-agent/listener"
+	"github.com/icache-go/icache-agent/mapping"
+)
+
+const (
+	// flightTokens is how many distinct tokens are collected before they are
+	// sent while more changes are still being read.
+	flightTokens = 1024
+	// pendingTokens bounds the tokens collected while a flight is under way.
+	// Beyond it Apply waits for Redis, and Postgres for Apply: that, not the
+	// size of the backlog, is what bounds the agent's memory.
+	pendingTokens = 16 * flightTokens
+)
+
+// bumper is the part of *icache.Cache that the applier needs.
+type bumper interface {
+	IncrMany(ctx context.Context, tokens []string) error
+	IncrAll(ctx context.Context) (int, error)
+}
+
+// applier is the listener's handler: it maps changes to tokens and bumps them.
+// The listener calls it from one goroutine.
+type applier struct {
+	mapper  *atomic.Pointer[mapping.Mapper]
+	cache   bumper
+	feed    *feed
+	metrics *metrics
+	recent  *recentTokens
+	log     *slog.Logger
+
+	cur    *batch
+	spare  *batch
+	flight chan error // of the batch on its way to Redis; nil if there is none
+	flying *batch
+	warned map[string]struct{} // unmapped tables already spoken of
+}
+
+// batch is a set of tokens in the order in which they first came up.
+type batch struct {
+	tokens  []string
+	seen    map[string]struct{}
+	events  []Event
+	changes int
+}
+
+func newBatch() *batch { return &batch{seen: make(map[string]struct{}, flightTokens)} }
+
+func (b *batch) reset() {
+	clear(b.tokens) // let go of the strings
+	b.tokens = b.tokens[:0]
+	clear(b.seen)
+	b.events = nil
+	b.changes = 0
+}
+
+func newApplier(mapper *atomic.Pointer[mapping.Mapper], cache bumper, f *feed, m *metrics, recent *recentTokens, log *slog.Logger) *applier {
+	return &applier{
+		mapper: mapper, cache: cache, feed: f, metrics: m, recent: recent, log: log,
+		cur: newBatch(), spare: newBatch(), warned: make(map[string]struct{}),
+	}
+}
+
+// Apply adds the tokens of one change. Equal tokens coalesce until they are sent.
+func (a *applier) Apply(ctx context.Context, c listener.Change) error {
+	m := a.mapper.Load()
+	change := mapping.Change{Table: c.Table, Op: mapping.Op(c.Op), Keys: c.Keys}
+	b := a.cur
+	start := len(b.tokens)
+	tokens, err := m.AppendTokens(b.tokens, change)
+	if errors.Is(err, mapping.ErrNoRule) {
+		a.unmapped(ctx, c)
+		return nil
+	}
+	if err != nil {
+		// Whatever is in keys, the row did change: fall back to the whole table.
+		a.metrics.invalid.Inc()
+		a.log.WarnContext(ctx, "agent: keys could not be read, treating the whole table as changed",
+			"table", c.Table, "op", change.Op.String(), "error", err)
+		change.Keys = nil
+		if tokens, err = m.AppendTokens(b.tokens[:start], change); err != nil {
+			a.discard()
+			return fmt.Errorf("map a change of %s to tokens: %w", c.Table, err)
+		}
+	}
+	a.metrics.change(c.Table, c.Op)
+	b.changes++
+	added := tokens[start:]
+	if len(added) == 0 {
+		return nil // the rule leaves the operation out, or every token has a NULL
+	}
+	if now := time.Now(); a.feed.wants(now) {
+		b.events = append(b.events, changeEvent(now, change, added))
+	}
+	// Keep, in place, only the tokens that this batch does not have yet.
+	b.tokens = tokens[:start]
+	for _, t := range added {
+		if _, dup := b.seen[t]; !dup {
+			b.seen[t] = struct{}{}
+			b.tokens = append(b.tokens, t)
+		}
+	}
+	if len(b.tokens) >= flightTokens {
+		return a.launch(ctx, len(b.tokens) >= pendingTokens)
+	}
+	return nil
+}
+
+// launch sends the current batch if none is under way, waiting for that one only if must is set.
+func (a *applier) launch(ctx context.Context, must bool) error {
+	if a.flight != nil {
+		if must {
+			if err := a.land(<-a.flight); err != nil {
+				return err
+			}
+		} else {
+			select {
+			case err := <-a.flight:
+				if err := a.land(err); err != nil {
+					return err
+				}
+			default:
+				return nil
+			}
+		}
+	}
+	a.flying, a.cur, a.spare = a.cur, a.spare, nil
+	done := make(chan error, 1)
+	a.flight = done
+	tokens := a.flying.tokens
+	go func() { done <- a.bump(ctx, tokens) }()
+	return nil
+}
+
+// land takes in the result of the flight.
+func (a *applier) land(err error) error {
+	b := a.flying
+	a.flight, a.flying, a.spare = nil, nil, b
+	if err != nil {
+		a.discard()
+		return err
+	}
+	a.acknowledged(b)
+	b.reset()
+	return nil
+}
+
+// Flush returns nil once Redis has acknowledged everything applied so far. After
+// an error everything since the last Flush is forgotten, to be applied again.
+func (a *applier) Flush(ctx context.Context) error {
+	if a.flight != nil {
+		if err := a.land(<-a.flight); err != nil {
+			return err
+		}
+	}
+	if a.cur.changes == 0 {
+		return nil
+	}
+	if len(a.cur.tokens) > 0 {
+		if err := a.bump(ctx, a.cur.tokens); err != nil {
+			a.discard()
+			return err
+		}
+	}
+	a.acknowledged(a.cur)
+	a.cur.reset()
+	return nil
+}
+
+// Reset outdates everything: continuity could not be proved.
+func (a *applier) Reset(ctx context.Context, reason string) error {
+	a.log.WarnContext(ctx, "agent: bumping the generation, every fragment becomes stale", "reason", reason)
+	if _, err := a.cache.IncrAll(ctx); err != nil {
+		a.metrics.bumpErrors.Inc()
+		return fmt.Errorf("bump the generation: %w", err)
+	}
+	a.metrics.resets.Inc()
+	a.feed.publish([]Event{{Time: time.Now(), Kind: "reset", Tokens: []string{"*"}, Reason: reason}})
+	return nil
+}
+
+func (a *applier) bump(ctx context.Context, tokens []string) error {
+	start := time.Now()
+	if err := a.cache.IncrMany(ctx, tokens); err != nil {
+		a.metrics.bumpErrors.Inc()
+		return fmt.Errorf("bump tokens in redis: %w", err)
+	}
+	a.metrics.bumpSeconds.Observe(time.Since(start).Seconds())
+	a.metrics.bumps.Add(float64(len(tokens)))
+	a.recent.add(start, tokens)
+	return nil
+}
+
+func (a *applier) acknowledged(b *batch) {
+	a.metrics.applied(b.changes)
+	a.feed.publish(b.events)
+}
+
+// discard forgets what was not acknowledged; the listener will apply it again.
+func (a *applier) discard() {
+	if a.flight != nil {
+		<-a.flight
+		a.flight = nil
+		a.flying.reset()
+		a.spare, a.flying = a.flying, nil
+	}
+	if a.spare == nil {
+		a.spare = newBatch()
+	}
+	a.cur.reset()
+	a.spare.reset()
+}
+
+// unmapped speaks once of a table that has triggers and no rule: the config and
+// the migrations differ, which is normal for a moment during a deploy.
+func (a *applier) unmapped(ctx context.Context, c listener.Change) {
+	if _, known := a.warned[c.Table]; known {
+		return
+	}
+	a.warned[c.Table] = struct{}{}
+	a.log.WarnContext(ctx, "agent: a table has triggers and no rule in the config; run 'icache-agent migrate up' to remove them",
+		"table", c.Table, "relation", c.Relation)
+}
+
+func changeEvent(now time.Time, c mapping.Change, tokens []string) Event {
+	e := Event{Time: now, Kind: "change", Table: c.Table, Op: c.Op.String()}
+	if c.Keys != nil {
+		e.Keys = append(json.RawMessage(nil), c.Keys...)
+	}
+	if len(tokens) > feedMaxToken {
+		tokens = tokens[:feedMaxToken]
+	}
+	e.Tokens = append([]string(nil), tokens...)
+	return e
+}

@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/icache-go/icache-agent/listener"
+)
+
+// Status is what /status answers. Fields are added over time; readers should
+// ignore those they do not know.
+type Status struct {
+	Version  string         `json:"version"`
+	Started  time.Time      `json:"started"`
+	Ready    bool           `json:"ready"`
+	NotReady string         `json:"not_ready,omitempty"` // why not
+	Postgres listener.Stats `json:"postgres"`
+	Redis    RedisStatus    `json:"redis"`
+	Tables   []TableStatus  `json:"tables"`
+	Recent   []Event        `json:"recent"`
+}
+
+// TableStatus is one rule of the config.
+type TableStatus struct {
+	Table  string   `json:"table"`
+	Tokens []string `json:"tokens"`
+}
+
+// Status returns the present state. It may be called at any time.
+func (a *Agent) Status() Status {
+	s := Status{
+		Version: a.cfg.Version, Started: a.started,
+		Postgres: a.listener.Stats(), Redis: a.watch.status(), Recent: a.feed.last(),
+	}
+	for _, r := range a.mapper.Load().Rules() {
+		s.Tables = append(s.Tables, TableStatus{Table: r.Table.String(), Tokens: r.Rule.Tokens})
+	}
+	s.Ready, s.NotReady = ready(s)
+	return s
+}
+
+// ready says whether changes are applied, or would be if the leader stopped, and if not why.
+func ready(s Status) (bool, string) {
+	switch {
+	case s.Postgres.State == listener.StateStopped, s.Postgres.State == listener.StateConnecting:
+		if s.Postgres.LastError != "" {
+			return false, "no connection to postgres: " + s.Postgres.LastError
+		}
+		return false, "no connection to postgres yet"
+	case !s.Redis.Up:
+		if s.Redis.Error != "" {
+			return false, "redis does not answer: " + s.Redis.Error
+		}
+		return false, "redis has not answered yet"
+	case s.Postgres.State == listener.StateBlocked:
+		return false, "changes cannot be applied: " + s.Postgres.LastError
+	case s.Postgres.Leader && s.Postgres.LastPoll.IsZero():
+		return false, "the outbox has not been read yet"
+	}
+	return true, ""
+}
+
+// WriteText writes the status for a terminal.
+func (s Status) WriteText(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(k, format string, args ...any) { fmt.Fprintf(tw, k+"\t"+format+"\n", args...) }
+	state := "ready"
+	if !s.Ready {
+		state = "NOT READY: " + s.NotReady
+	}
+	line("agent", "%s, version %s, up %s", state, s.Version, time.Since(s.Started).Round(time.Second))
+	line("postgres", "%s for %s, wake %s", s.Postgres.State, time.Since(s.Postgres.Since).Round(time.Second), s.Postgres.Wake)
+	if s.Redis.Up {
+		line("redis", "up for %s, version %s", time.Since(s.Redis.Since).Round(time.Second), s.Redis.Version)
+	} else {
+		line("redis", "DOWN: %s", s.Redis.Error)
+	}
+	line("changes", "%d applied in %d transactions, last %s", s.Postgres.Changes, s.Postgres.Transactions, ago(s.Postgres.LastChange))
+	line("outbox", "%d bytes, overflow %t", s.Postgres.OutboxBytes, s.Postgres.Overflow)
+	line("resets", "%d%s", s.Postgres.Resets, reasonSuffix(s.Postgres.LastResetReason))
+	for _, t := range s.Tables {
+		n := s.Postgres.Tables[t.Table]
+		line("table", "%s: %d changes, %d with unknown keys → %s", t.Table, n.Changes, n.Unknown, strings.Join(t.Tokens, " "))
+	}
+	return tw.Flush()
+}
+
+func reasonSuffix(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ", last: " + reason
+}
+
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return time.Since(t).Round(time.Second).String() + " ago"
+}
