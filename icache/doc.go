@@ -1,0 +1,2 @@
+// Package icache caches fragments (any bytes) in Redis without timeouts.
+package icache

@@ -1,0 +1,362 @@
+package icache
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Fragment is one use of a fragment: what [Cache.Begin] found, and if that is
+// nothing, the obligation to compute it and to call Commit or Abort. It is for
+// callers that cannot put the computation into a function, such as template
+// engines; everybody else uses [Fetch]. A Fragment belongs to one goroutine.
+type Fragment struct {
+	c      *Cache
+	ctx    context.Context
+	fc     *fetchConfig
+	plan   plan
+	parent *collector
+	accept func(*entry) error
+
+	look    lookup
+	col     *collector
+	flight  *flight
+	lease   string // key of the lease it holds
+	inner   context.Context
+	release []func()
+	entry   *entry
+	done    bool
+
+	start    time.Time
+	computed time.Time // when the computation began
+	event    Event
+}
+
+// Begin looks a fragment up, like Fetch with the same arguments. If Hit
+// reports false the caller must compute the fragment, with the Fragment's
+// Context, and then call Commit, or Abort if that failed; other callers may be
+// waiting for it. The error is the context's, [ErrBusy], or that of another
+// caller's computation.
+func (c *Cache) Begin(ctx context.Context, key string, tokens []string, opts ...FetchOption) (*Fragment, error) {
+	return c.begin(ctx, key, tokens, opts, func(e *entry) error {
+		if e.codec != codecRaw {
+			return errFormat
+		}
+		return nil
+	})
+}
+
+func (c *Cache) begin(ctx context.Context, key string, tokens []string, opts []FetchOption, accept func(*entry) error) (*Fragment, error) {
+	fc := c.options(opts)
+	f := &Fragment{
+		c: c, ctx: ctx, fc: fc, plan: c.plan(key, tokens, fc), parent: collectorFrom(ctx), accept: accept,
+		start: time.Now(), event: Event{Key: key},
+	}
+	f.event.Tokens = f.plan.tokens
+	if err := ctx.Err(); err != nil {
+		return nil, f.fail(err)
+	}
+	if bypassed(ctx) {
+		f.computeUncached(Skipped, WhyBypass, nil)
+		return f, nil
+	}
+	if err := f.resolve(); err != nil {
+		return nil, f.fail(err)
+	}
+	return f, nil
+}
+
+// resolve ends with a hit or with f computing.
+func (f *Fragment) resolve() error {
+	for range 8 {
+		look, err := f.c.lookup(f.ctx, &f.plan, f.fc)
+		if err != nil {
+			return f.degrade(Degraded, WhyError, err)
+		}
+		if look.lapsed {
+			return f.degrade(Skipped, WhyGuard, nil)
+		}
+		f.setLook(look)
+		if f.tryHit(Hit) {
+			return nil
+		}
+		fl, leads := f.c.flights.join(flightKey{f.plan.name, look.static})
+		if leads {
+			f.flight = fl
+			return f.lead()
+		}
+		if f.parent.leads(fl) {
+			fl.leave()
+			break
+		}
+		again, err := f.follow(fl)
+		if err != nil || f.Hit() {
+			return err
+		}
+		if !again {
+			break
+		}
+	}
+	f.compute()
+	return nil
+}
+
+func (f *Fragment) setLook(l lookup) {
+	f.look = l
+	f.event.Why, f.event.Version = l.why, l.static
+}
+
+// tryHit serves the fragment that was looked up if it is current.
+func (f *Fragment) tryHit(o Outcome) bool {
+	if !f.look.current {
+		return false
+	}
+	if err := f.accept(f.look.entry); err != nil {
+		f.look.current = false
+		f.event.Why = WhyFormat
+		return false
+	}
+	e := f.look.entry
+	f.report(f.look.extra, f.look.extraVals, e.expires)
+	f.hit(o, e, f.look.version())
+	return true
+}
+
+func (f *Fragment) hit(o Outcome, e *entry, v Version) {
+	f.entry, f.done = e, true
+	f.event.Outcome, f.event.Version, f.event.Bytes = o, v, len(e.payload)
+	if len(e.extra) > 0 {
+		f.event.Tokens = slices.Concat(f.plan.tokens, e.extra)
+	}
+	f.event.Redis = time.Since(f.start)
+	f.c.hookFetch(f.ctx, &f.event)
+}
+
+// follow waits for another caller's computation of the same version. again
+// says to look up once more: the result came too late to be fresh for f.
+func (f *Fragment) follow(fl *flight) (again bool, err error) {
+	defer fl.leave()
+	var patience <-chan time.Time
+	if f.parent != nil {
+		// The one f waits for may in turn wait for a fragment around f.
+		t := time.NewTimer(f.fc.leaseWait)
+		defer t.Stop()
+		patience = t.C
+	}
+	select {
+	case <-fl.done:
+	case <-patience:
+		return false, nil
+	case <-f.ctx.Done():
+		return false, f.ctx.Err()
+	}
+	if fl.err != nil {
+		return false, fl.err
+	}
+	if fl.entry == nil {
+		return false, nil
+	}
+	// The computation may have begun before f did, so for the tokens found in
+	// its course f must see for itself that they have not changed since.
+	vals, ok, err := f.c.readExtra(f.ctx, fl.entry.extra)
+	if err != nil {
+		return false, nil
+	}
+	for i, t := range fl.entry.extra {
+		ok = ok && vals[i] == fl.extra[t]
+	}
+	if !ok {
+		return true, nil
+	}
+	if f.accept(fl.entry) != nil {
+		return false, nil
+	}
+	f.report(fl.entry.extra, vals, fl.entry.expires)
+	f.hit(Shared, fl.entry, fl.entry.version)
+	return false, nil
+}
+
+// lead makes f the one that computes, after it has got the lease.
+func (f *Fragment) lead() error {
+	if !f.fc.noLease && f.fc.leaseTTL > 0 {
+		hit, err := f.acquire()
+		if err != nil {
+			f.finishFlight(nil, nil)
+			return err
+		}
+		if hit {
+			extra := make(map[string]uint64, len(f.look.extra))
+			for i, t := range f.look.extra {
+				extra[t] = f.look.extraVals[i]
+			}
+			f.finishFlight(f.entry, extra)
+			return nil
+		}
+	}
+	f.compute()
+	return nil
+}
+
+// compute prepares the computation of a fragment that can be stored.
+func (f *Fragment) compute() {
+	f.col = &collector{c: f.c, parent: f.parent, flight: f.flight, static: f.plan.tokens}
+	inner := f.ctx
+	if f.flight != nil {
+		var stop func()
+		inner, stop = f.flight.detach(f.ctx)
+		f.release = append(f.release, stop)
+	}
+	f.inner = context.WithValue(inner, collectorCtx{}, f.col)
+	f.event.Outcome = Miss
+	f.startClock()
+}
+
+// degrade computes without Redis, within the limit set for that.
+func (f *Fragment) degrade(o Outcome, why string, err error) error {
+	if cerr := f.ctx.Err(); cerr != nil {
+		return cerr
+	}
+	if err != nil && !errors.Is(err, errBreaker) {
+		f.c.hookError(f.ctx, "fetch", err)
+	}
+	if f.c.slots != nil {
+		select {
+		case f.c.slots <- struct{}{}:
+			f.release = append(f.release, func() { <-f.c.slots })
+		case <-f.ctx.Done():
+			return errors.Join(ErrBusy, f.ctx.Err())
+		}
+	}
+	f.computeUncached(o, why, err)
+	return nil
+}
+
+// computeUncached prepares a computation whose result is not stored, and which
+// keeps the fragments around it from being stored: nobody knows its version.
+func (f *Fragment) computeUncached(o Outcome, why string, err error) {
+	if f.parent != nil {
+		f.parent.forbid()
+	}
+	f.col = &collector{c: f.c, parent: f.parent, static: f.plan.tokens, noStore: true}
+	f.inner = context.WithValue(f.ctx, collectorCtx{}, f.col)
+	f.event.Outcome, f.event.Why, f.event.Err, f.event.Version = o, why, err, 0
+	f.startClock()
+}
+
+func (f *Fragment) startClock() {
+	f.computed = time.Now()
+	f.event.Redis = f.computed.Sub(f.start)
+}
+
+// fail reports a Fetch that ended with an error before it computed anything.
+func (f *Fragment) fail(err error) error {
+	f.done = true
+	f.event.Outcome, f.event.Err = Skipped, err
+	f.event.Redis = time.Since(f.start)
+	f.c.hookFetch(f.ctx, &f.event)
+	return err
+}
+
+// report tells the fragment around f what f depends on, with values that were
+// read before the data.
+func (f *Fragment) report(extra []string, extraVals []uint64, expires time.Time) {
+	if f.parent == nil {
+		return
+	}
+	if f.parent.c != f.c {
+		f.parent.forbid() // its tokens are in another Redis
+		return
+	}
+	f.parent.add(f.plan.tokens, f.look.vals)
+	f.parent.add(extra, extraVals)
+	f.parent.limit(expires)
+}
+
+// Hit reports whether Bytes has the fragment.
+func (f *Fragment) Hit() bool { return f.entry != nil }
+
+// Bytes returns the fragment, which is shared with others: do not change it.
+// It is nil before Commit if Hit reports false.
+func (f *Fragment) Bytes() []byte {
+	if f.entry == nil {
+		return nil
+	}
+	return f.entry.payload
+}
+
+// Context returns the context to compute with. It collects the tokens of
+// nested fragments and of [Depend], and it lasts until Commit or Abort, even
+// if the one given to Begin ends, for as long as others wait for the result.
+func (f *Fragment) Context() context.Context {
+	if f.inner == nil {
+		return f.ctx
+	}
+	return f.inner
+}
+
+// Event describes what has happened so far.
+func (f *Fragment) Event() Event { return f.event }
+
+// Commit stores the computed fragment and gives it to those who wait for it.
+// It does nothing after a hit, Commit or Abort. The payload is not kept.
+func (f *Fragment) Commit(payload []byte) {
+	if !f.done {
+		f.commit(codecRaw, slices.Clone(payload))
+	}
+}
+
+// Abort ends a computation that has failed. Those who wait for it get err; if
+// it is nil, as after a panic, they compute for themselves.
+func (f *Fragment) Abort(err error) {
+	if f.done {
+		return
+	}
+	f.done = true
+	f.reportComputed(time.Time{})
+	if f.event.Outcome == Miss {
+		f.event.Outcome = Skipped
+	}
+	f.event.Compute, f.event.Err = time.Since(f.computed), err
+	if f.flight != nil && f.ctx.Err() == nil && err != nil {
+		f.flight.err = err
+	}
+	f.finishFlight(nil, nil)
+	f.dropLease()
+	f.end()
+}
+
+// reportComputed is report for a fragment that f has computed itself. An
+// uncached one has told the fragments around it already.
+func (f *Fragment) reportComputed(expires time.Time) {
+	if f.parent == nil || f.look.vals == nil {
+		return
+	}
+	f.col.mu.Lock()
+	extra, forbidden := maps.Clone(f.col.extra), f.col.noStore
+	f.col.mu.Unlock()
+	f.report(nil, nil, expires)
+	f.parent.addMap(extra)
+	if forbidden {
+		f.parent.forbid()
+	}
+}
+
+func (f *Fragment) finishFlight(e *entry, extra map[string]uint64) {
+	if f.flight == nil {
+		return
+	}
+	f.flight.entry, f.flight.extra = e, extra
+	close(f.flight.done)
+	f.c.flights.remove(f.flight)
+	f.flight = nil
+}
+
+func (f *Fragment) end() {
+	for _, r := range f.release {
+		r()
+	}
+	f.release = nil
+	f.c.hookFetch(f.ctx, &f.event)
+}

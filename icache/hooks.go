@@ -1,0 +1,124 @@
+package icache
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// Outcome says how a Fetch was answered.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Hit      Outcome = iota // from Redis
+	HitLocal                // from the memory of this process
+	Shared                  // computed by another caller
+	StaleHit                // an outdated fragment, by permission
+	Miss                    // computed and stored
+	Skipped                 // computed and not stored: Bypass, NoStore, an error
+	Degraded                // computed and not stored because Redis failed
+)
+
+var outcomes = [...]string{"hit", "hit-local", "shared", "stale", "miss", "skipped", "degraded"}
+
+// String returns the outcome in lower case.
+func (o Outcome) String() string { return outcomes[o] }
+
+// Served reports whether nothing had to be computed.
+func (o Outcome) Served() bool { return o <= StaleHit }
+
+// Reasons why a Fetch was not a hit, in [Event.Why].
+const (
+	WhyAbsent  = "absent"  // no fragment
+	WhyBypass  = "bypass"  // the context says so
+	WhyError   = "error"   // Redis failed
+	WhyFormat  = "format"  // the fragment is not of this format, codec or compressor
+	WhyGuard   = "guard"   // the guard's lease has lapsed
+	WhySeeded  = "seeded"  // a token was absent
+	WhyVersion = "version" // a token has been incremented
+)
+
+// Event describes one Fetch.
+type Event struct {
+	Key     string        // as given to Fetch
+	Tokens  []string      // all tokens in the version; read only
+	Version Version       // 0 if unknown
+	Outcome Outcome       //
+	Why     string        // why it was not a hit
+	Bytes   int           // size of the payload
+	Redis   time.Duration // spent on Redis before the answer
+	Compute time.Duration // spent computing
+	Err     error         // of Redis or of the computation
+}
+
+// IncrEvent describes one increment of some tokens.
+type IncrEvent struct {
+	Tokens   []string // read only
+	Unlinked int      // how many were deleted instead, because Redis was out of memory
+	Duration time.Duration
+	Err      error // an *IncrError or nil
+}
+
+// Hooks are optional callbacks, in the style of net/http/httptrace. They are
+// called synchronously, from many goroutines at once, and must not block.
+type Hooks struct {
+	Fetch func(ctx context.Context, e Event)
+	Incr  func(ctx context.Context, e IncrEvent)
+	// Error is called for errors that nobody gets to see otherwise.
+	Error func(ctx context.Context, op string, err error)
+	// Mismatch is called by [WithVerify] for a fragment that is not what its
+	// computation yields: some token is missing from it, or from a mapping.
+	Mismatch func(ctx context.Context, key string, cached, fresh []byte)
+}
+
+func (c *Cache) hookFetch(ctx context.Context, e *Event) {
+	c.stats.outcome[e.Outcome].Add(1)
+	for i := range c.cfg.hooks {
+		if f := c.cfg.hooks[i].Fetch; f != nil {
+			f(ctx, *e)
+		}
+	}
+}
+
+func (c *Cache) hookIncr(ctx context.Context, e IncrEvent) {
+	for i := range c.cfg.hooks {
+		if f := c.cfg.hooks[i].Incr; f != nil {
+			f(ctx, e)
+		}
+	}
+}
+
+func (c *Cache) hookError(ctx context.Context, op string, err error) {
+	c.stats.errors.Add(1)
+	for i := range c.cfg.hooks {
+		if f := c.cfg.hooks[i].Error; f != nil {
+			f(ctx, op, err)
+		}
+	}
+}
+
+// Stats are counters since New.
+type Stats struct {
+	Hits, LocalHits, Shared, Stale, Misses, Skipped, Degraded uint64
+
+	Incrs      uint64 // tokens incremented
+	Seeds      uint64 // tokens created by readers
+	LeaseWaits uint64 // fetches that waited for another process
+	Errors     uint64 // calls of Hooks.Error
+}
+
+type counters struct {
+	outcome                          [len(outcomes)]atomic.Uint64
+	incrs, seeds, leaseWaits, errors atomic.Uint64
+}
+
+// Stats returns the counters.
+func (c *Cache) Stats() Stats {
+	o := &c.stats.outcome
+	return Stats{
+		Hits: o[Hit].Load(), LocalHits: o[HitLocal].Load(), Shared: o[Shared].Load(), Stale: o[StaleHit].Load(),
+		Misses: o[Miss].Load(), Skipped: o[Skipped].Load(), Degraded: o[Degraded].Load(),
+		Incrs: c.stats.incrs.Load(), Seeds: c.stats.seeds.Load(), LeaseWaits: c.stats.leaseWaits.Load(), Errors: c.stats.errors.Load(),
+	}
+}

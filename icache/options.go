@@ -1,0 +1,190 @@
+package icache
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// Option configures a [Cache]. See [New].
+type Option func(*config)
+
+// AbsentTokens says what an increment does with a token that is not in Redis.
+type AbsentTokens uint8
+
+const (
+	// AbsentCreate creates it. Safe for every reader, whatever it makes of an
+	// absent token. The default.
+	AbsentCreate AbsentTokens = iota
+	// AbsentSkip leaves it alone, so that changes of rows that nobody has
+	// cached cost no memory. Safe if every reader creates the tokens it
+	// misses before it reads data, as this package does: then no stored
+	// fragment can depend on an absent token.
+	AbsentSkip
+)
+
+type config struct {
+	absent        AbsentTokens
+	autoPipeline  bool
+	defaults      fetchConfig
+	epoch         string
+	fallbackLimit int
+	guard         bool
+	hooks         []Hooks
+	legacy        bool
+	payloadBytes  int64
+	prefix        string
+	timeout       time.Duration
+	tokenKey      string
+	tokenTTL      time.Duration
+	tracking      time.Duration
+	verify        float64
+
+	errs []error
+}
+
+func defaultConfig() config {
+	return config{
+		prefix:  "icache:",
+		timeout: 100 * time.Millisecond,
+		defaults: fetchConfig{
+			codec:      JSON,
+			compressor: Zstd,
+			compressAt: 1 << 10,
+			leaseTTL:   3 * time.Second,
+			leaseWait:  time.Second,
+		},
+	}
+}
+
+func (c *config) fail(format string, args ...any) {
+	c.errs = append(c.errs, fmt.Errorf("icache: "+format, args...))
+}
+
+func (c *config) err() error { return errors.Join(c.errs...) }
+
+// WithAbsentTokens says what [Cache.Incr] does with tokens that are not in
+// Redis. Default is AbsentCreate.
+func WithAbsentTokens(a AbsentTokens) Option { return func(c *config) { c.absent = a } }
+
+// WithDefaults sets the options of every Fetch; those of a call come after.
+func WithDefaults(opts ...FetchOption) Option {
+	return func(c *config) {
+		for _, o := range opts {
+			o(&c.defaults)
+		}
+	}
+}
+
+// WithEpoch makes s, such as a build number or a digest of all templates, part
+// of every fragment's key: another epoch starts with an empty cache.
+func WithEpoch(s string) Option { return func(c *config) { c.epoch = s } }
+
+// WithFallbackLimit bounds the number of computations that run at once while
+// Redis is down, so that the database is not the next to go. Further calls wait
+// for their turn, or for the end of their context, and then return [ErrBusy].
+// Default is 0, no bound.
+func WithFallbackLimit(n int) Option { return func(c *config) { c.fallbackLimit = n } }
+
+// WithHooks adds instrumentation. Given several times, all of it is called.
+func WithHooks(h Hooks) Option { return func(c *config) { c.hooks = append(c.hooks, h) } }
+
+// WithLegacyCounters gives the tokens the literal meaning they have in the
+// Python original, for a cache that is shared with it: an absent token counts
+// 0, the first increment of an absent token stores 0, and the version is the
+// sum of just the named tokens, without groups and generation.
+//
+// Do not use it otherwise: an increment can get lost. A reader that finds the
+// token absent computes version 0; the data change and the first increment
+// stores 0; the reader stores what it read before the change under version 0,
+// and everybody is served that until the second change. Likewise, a token that
+// is evicted makes fragments from before current again.
+func WithLegacyCounters() Option { return func(c *config) { c.legacy = true } }
+
+// WithPrefix sets the text that every key in Redis starts with, so that
+// applications can share one Redis. Default is "icache:". Tokens move with it
+// unless [WithTokenKey] is given.
+func WithPrefix(prefix string) Option { return func(c *config) { c.prefix = prefix } }
+
+// WithTimeout bounds the time a Fetch spends on one round trip to Redis before
+// it computes without. Default is 100 ms; 0 leaves it to the client.
+func WithTimeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
+
+// WithTokenKey sets the Redis key of a token: a pattern with {token} in it.
+// Default is the prefix followed by "t:{token}". It must be the same for
+// everybody: this package, the agent (redis.token_key) and other readers.
+func WithTokenKey(pattern string) Option { return func(c *config) { c.tokenKey = pattern } }
+
+// WithTokenTTL lets tokens expire a time after they were created, for memory.
+// A token that is gone costs a recomputation and nothing else. Default is 0,
+// which leaves it to the eviction policy of Redis; any policy will do.
+// Times are rounded up to seconds.
+func WithTokenTTL(d time.Duration) Option { return func(c *config) { c.tokenTTL = d } }
+
+// FetchOption configures one call, or, through [WithDefaults], all of them.
+type FetchOption func(*fetchConfig)
+
+type fetchConfig struct {
+	checksum     bool
+	codec        Codec
+	compressAt   int
+	compressor   Compressor
+	holdoff      time.Duration
+	leaseTTL     time.Duration
+	leaseWait    time.Duration
+	noLease      bool
+	stale        time.Duration
+	staleOnError time.Duration
+	ttl          time.Duration
+	vary         []string
+}
+
+// NoLease lets every process compute the fragment for itself: one round trip
+// less on a miss, for computations that are cheaper than waiting.
+func NoLease() FetchOption { return func(c *fetchConfig) { c.noLease = true } }
+
+// TTL bounds the life of the stored fragment, less up to 10 % at random so
+// that fragments stored together do not expire together. It is for memory and
+// for data that no token covers; 0, the default, stores for as long as Redis
+// has room.
+func TTL(d time.Duration) FetchOption { return func(c *fetchConfig) { c.ttl = d } }
+
+// Vary makes values part of the key that are not tokens: a language, a page
+// number, a build.
+func Vary(values ...any) FetchOption {
+	return func(c *fetchConfig) {
+		for _, v := range values {
+			c.vary = append(c.vary[:len(c.vary):len(c.vary)], fmt.Sprint(v))
+		}
+	}
+}
+
+// WithChecksum stores a CRC-32C with the fragment and takes a fragment whose
+// sum is wrong for a miss.
+func WithChecksum() FetchOption { return func(c *fetchConfig) { c.checksum = true } }
+
+// WithCodec sets the encoding of values that are neither []byte nor of a
+// string type. Default is [JSON].
+func WithCodec(codec Codec) FetchOption { return func(c *fetchConfig) { c.codec = codec } }
+
+// WithCompression compresses payloads of at least min bytes, if that saves
+// 12 % or more. A nil Compressor turns it off. Default is [Zstd] from 1 KiB.
+func WithCompression(min int, comp Compressor) FetchOption {
+	return func(c *fetchConfig) { c.compressAt, c.compressor = min, comp }
+}
+
+// WithLease sets for how long one process of all may compute a fragment alone
+// (ttl) and how long the others wait for it before they compute it too (wait).
+// Default is 3 s and 1 s.
+func WithLease(ttl, wait time.Duration) FetchOption {
+	return func(c *fetchConfig) { c.leaseTTL, c.leaseWait, c.noLease = ttl, wait, false }
+}
+
+// jitter takes up to a tenth off d.
+func jitter(d time.Duration) time.Duration {
+	if d < 10 {
+		return d
+	}
+	return d - rand.N(d/10)
+}
