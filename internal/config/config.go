@@ -1,0 +1,130 @@
+package config
+
+import (
+	"os"
+	"time"
+
+	"github.com/icache-go/icache-agent/internal/outbox"
+	"github.com/icache-go/icache-agent/mapping"
+)
+
+// Config is the whole configuration. Make one with [Load], or fill in
+// [Default] and call [Config.Validate].
+type Config struct {
+	Postgres Postgres `koanf:"postgres" doc:"The database that is watched."`
+	Redis    Redis    `koanf:"redis" doc:"The Redis, Valkey or compatible server that holds the tokens."`
+	HTTP     HTTP     `koanf:"http" doc:"Status page, metrics and health."`
+	Log      Log      `koanf:"log" doc:"The agent's log, on standard error."`
+	Tables   []Table  `koanf:"tables" doc:"One rule for each table that is watched."`
+
+	file  string
+	rules []mapping.Rule
+}
+
+// Postgres is the section postgres.
+type Postgres struct {
+	URL           URL           `koanf:"url" doc:"Connection URL, postgres://user@host:5432/database?sslmode=require, or a libpq string, host=db user=icache. Several hosts may be listed. The PG* environment variables fill in what is left out. Connect to the server itself, not through a transaction pooler."`
+	URLFile       string        `koanf:"url_file" doc:"File that holds the connection URL, for a secret; in place of url. A relative path starts from the directory of this file."`
+	Schema        string        `koanf:"schema" doc:"Schema that holds the objects of icache."`
+	Wake          string        `koanf:"wake" jsonschema:"enum=auto,enum=doorbell,enum=poll" doc:"How the agent learns of changes: doorbell (NOTIFY while it sleeps), poll, or auto, which polls only where max_prepared_transactions > 0."`
+	OutboxLimit   Size          `koanf:"outbox_limit" doc:"Size past which triggers stop recording while no agent runs; the whole cache is outdated when one comes back. 0MB means no limit. Takes effect with migrate up."`
+	LockTimeout   time.Duration `koanf:"lock_timeout" doc:"How long a migration waits for a lock on a busy table before it gives up."`
+	SweepInterval time.Duration `koanf:"sweep_interval" doc:"How often a sleeping agent looks at the outbox without having been woken, as insurance. 0s means never."`
+}
+
+// Redis is the section redis.
+type Redis struct {
+	URL          URL           `koanf:"url" doc:"redis://user:password@host:6379/0, rediss:// for TLS, unix:///path for a socket, redis-cluster://host1:6379,host2:6379 or redis-sentinel://host1:26379,host2:26379/0?master=name (rediss-cluster and rediss-sentinel for TLS). Options such as ?dial_timeout=2s are those of go-redis."`
+	URLFile      string        `koanf:"url_file" doc:"File that holds the URL, for a secret; in place of url. A relative path starts from the directory of this file."`
+	TokenKey     string        `koanf:"token_key" doc:"Redis key of a token; {token} stands for the token."`
+	AbsentTokens string        `koanf:"absent_tokens" jsonschema:"enum=create,enum=skip" doc:"What a bump does to a token that is not in Redis: create it (right for every reader) or skip it (only if all readers create the tokens that they depend on, as the library does)."`
+	ReplayWindow time.Duration `koanf:"replay_window" doc:"After a failover or restart of Redis, what was bumped within this time is bumped again. 0s means nothing is."`
+}
+
+// HTTP is the section http.
+type HTTP struct {
+	Listen string `koanf:"listen" doc:"Address, host:port, of the status page, /metrics, /livez and /readyz. Empty means none."`
+}
+
+// Log is the section log.
+type Log struct {
+	Level  string `koanf:"level" jsonschema:"enum=debug,enum=info,enum=warn,enum=error" doc:"Least level that is logged."`
+	Format string `koanf:"format" jsonschema:"enum=text,enum=json" doc:"text for people, json for machines."`
+}
+
+// Table is an item of the list tables: a rule as it is written.
+type Table struct {
+	Table   string        `koanf:"table" jsonschema:"required" doc:"Table, as schema.table; the schema is public if left out. Names are taken as written; odd ones go in double quotes: 'public.\"Odd Name\"'."`
+	On      []string      `koanf:"on" jsonschema:"enum=insert,enum=update,enum=delete,enum=truncate" doc:"Operations that count. Default: all."`
+	Columns []string      `koanf:"columns" doc:"Columns whose change counts, besides those in tokens. Default: every column."`
+	When    string        `koanf:"when" doc:"SQL condition over the row; rows for which it holds neither before nor after the change do not count."`
+	Tokens  []string      `koanf:"tokens" jsonschema:"required" doc:"Templates of the tokens that a change outdates: movies, movie:{id}, tag:{tags[]}, lang:{doc->>'lang'}, user:{email|hash}, genre:{movie_id->movies.genre_id}. {{ and }} are literal braces."`
+	Always  bool          `koanf:"always" doc:"Fire on a logical-replication subscriber too."`
+	MaxKeys int           `koanf:"max_keys" doc:"Distinct keys in one statement above which group tokens are bumped instead. Default: 1000."`
+	Settle  time.Duration `koanf:"settle" doc:"Bump once more after this time, for readers of a replica that lags. Default: 0s, never."`
+}
+
+// Default returns the configuration before any layer is read.
+func Default() *Config {
+	return &Config{
+		Postgres: Postgres{
+			Schema:        outbox.DefaultSchema,
+			Wake:          "auto",
+			OutboxLimit:   256 << 20,
+			LockTimeout:   2 * time.Second,
+			SweepInterval: 30 * time.Second,
+		},
+		Redis: Redis{
+			TokenKey:     "icache:t:{token}",
+			AbsentTokens: "create",
+			ReplayWindow: time.Minute,
+		},
+		HTTP: HTTP{Listen: "127.0.0.1:9180"},
+		Log:  Log{Level: "info", Format: "text"},
+	}
+}
+
+// File returns the path of the file that was read, "" if there was none.
+func (c *Config) File() string { return c.file }
+
+// Rules returns the rules for [mapping.Compile], with their positions. They
+// compile: [Load] and [Config.Validate] have seen to it.
+func (c *Config) Rules() []mapping.Rule { return c.rules }
+
+// Redacted returns a copy without passwords.
+func (c *Config) Redacted() *Config {
+	redacted := *c
+	redacted.Postgres.URL = URL(c.Postgres.URL.String())
+	redacted.Redis.URL = URL(c.Redis.URL.String())
+	return &redacted
+}
+
+// RequirePostgres returns an error if nothing says which database to connect
+// to: neither the configuration nor the environment variables of libpq.
+func (c *Config) RequirePostgres() error {
+	if c.Postgres.URL != "" {
+		return nil
+	}
+	for _, name := range []string{"PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE"} {
+		if os.Getenv(name) != "" {
+			return nil
+		}
+	}
+	return c.missing("postgres.url", "ICACHE_POSTGRES__URL or --postgres-url")
+}
+
+// RequireRedis returns an error if nothing says which Redis to connect to.
+func (c *Config) RequireRedis() error {
+	if c.Redis.URL != "" {
+		return nil
+	}
+	return c.missing("redis.url", "ICACHE_REDIS__URL or --redis-url")
+}
+
+func (c *Config) missing(key, otherwise string) error {
+	file := c.file
+	if file == "" {
+		file = DefaultFile
+	}
+	return &Error{Problems: []*mapping.Error{{Msg: "no " + key, Hint: "set it in " + file + ", or with " + otherwise}}}
+}

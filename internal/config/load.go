@@ -1,0 +1,188 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/structs"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/icache-go/icache-agent/mapping"
+)
+
+// DefaultFile is read if no file is named and it is there.
+const DefaultFile = "icache.yaml"
+
+// Options say where [Load] looks.
+type Options struct {
+	// File that must exist. Empty means the one that ICACHE_CONFIG names,
+	// else [DefaultFile] in the working directory, if it is there.
+	File string
+	// Environ are the environment variables. Nil means those of the process.
+	Environ []string
+	// Flags that were registered with [RegisterFlags], parsed. May be nil.
+	Flags *pflag.FlagSet
+}
+
+// Load reads and checks the configuration. Mistakes in it are an *[Error].
+// Warnings are for people; each is one line.
+func Load(opts Options) (*Config, []string, error) {
+	if opts.Environ == nil {
+		opts.Environ = os.Environ()
+	}
+	file, fileLayer, err := loadFile(opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	envLayer, warnings := readEnv(opts.Environ)
+	layers := []*layer{fileLayer, envLayer, readFlags(opts.Flags)}
+
+	k := koanf.New(".")
+	if err := k.Load(structs.Provider(*Default(), "koanf"), nil); err != nil {
+		return nil, warnings, fmt.Errorf("load defaults: %w", err)
+	}
+	merged := newLayer()
+	for _, l := range layers {
+		displaceURLs(k, l)
+		if err := k.Load(confmap.Provider(l.values, ""), nil); err != nil {
+			return nil, warnings, fmt.Errorf("merge configuration: %w", err)
+		}
+		merged.overlay(l)
+	}
+	cfg := &Config{file: file}
+	err = k.UnmarshalWithConf("", cfg, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
+		Result:      cfg,
+		TagName:     "koanf",
+		ErrorUnused: true,
+		MatchName:   func(key, field string) bool { return key == field },
+	}})
+	if err != nil {
+		return nil, warnings, fmt.Errorf("decode configuration: %w", err)
+	}
+	cfg.readSecrets(merged)
+	cfg.check(merged)
+	if len(merged.problems) > 0 {
+		return nil, warnings, merged.error()
+	}
+	return cfg, append(warnings, cfg.doubts()...), nil
+}
+
+// Validate checks a configuration that was not loaded but put together.
+// Mistakes are an *[Error].
+func (c *Config) Validate() error {
+	l := newLayer()
+	c.readSecrets(l)
+	c.check(l)
+	return l.error()
+}
+
+// loadFile finds and reads the file.
+func loadFile(opts Options) (string, *layer, error) {
+	file, named := opts.File, true
+	if file == "" {
+		i := slices.IndexFunc(opts.Environ, func(e string) bool { return strings.HasPrefix(e, fileEnv+"=") })
+		if i >= 0 {
+			file = strings.TrimPrefix(opts.Environ[i], fileEnv+"=")
+		}
+	}
+	if file == "" {
+		file, named = DefaultFile, false
+	}
+	content, err := os.ReadFile(file)
+	switch {
+	case err == nil:
+		return file, readYAML(file, content), nil
+	case !named && errors.Is(err, fs.ErrNotExist):
+		return "", newLayer(), nil
+	}
+	problem := &mapping.Error{Pos: mapping.Position{File: file}, Msg: "cannot read the config: " + cause(err), Err: err}
+	if errors.Is(err, fs.ErrNotExist) {
+		problem.Hint = "icache-agent init writes one"
+	}
+	return file, nil, &Error{Problems: []*mapping.Error{problem}}
+}
+
+// cause is an error without the operation and the path.
+func cause(err error) string {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err
+	}
+	return err.Error()
+}
+
+// displaceURLs removes a url of lower layers if the layer has a url_file, and the reverse.
+func displaceURLs(k *koanf.Koanf, l *layer) {
+	for _, section := range []string{"postgres", "redis"} {
+		values, _ := l.values[section].(map[string]any)
+		_, hasURL := values["url"]
+		_, hasFile := values["url_file"]
+		switch {
+		case hasURL && hasFile:
+			l.fail(l.at[section+".url_file"], "both "+section+".url and "+section+".url_file", "keep one")
+		case hasURL:
+			k.Delete(section + ".url_file")
+		case hasFile:
+			k.Delete(section + ".url")
+		}
+	}
+}
+
+// overlay lays what o knows of places over l.
+func (l *layer) overlay(o *layer) {
+	maps.Copy(l.at, o.at)
+	maps.Copy(l.texts, o.texts)
+	l.problems = append(l.problems, o.problems...)
+}
+
+// error returns the problems in the order of the file, or nil.
+func (l *layer) error() error {
+	if len(l.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(l.problems, func(a, b *mapping.Error) int {
+		if a.Pos.File != b.Pos.File || a.Pos.Line != b.Pos.Line {
+			if a.Pos.File == b.Pos.File {
+				return a.Pos.Line - b.Pos.Line
+			}
+			return 0
+		}
+		return a.Pos.Column - b.Pos.Column
+	})
+	return &Error{Problems: l.problems}
+}
+
+// readSecrets reads what url_file names.
+func (c *Config) readSecrets(l *layer) {
+	c.Postgres.URL = readSecret(l, "postgres", c.Postgres.URL, c.Postgres.URLFile, c.file)
+	c.Redis.URL = readSecret(l, "redis", c.Redis.URL, c.Redis.URLFile, c.file)
+}
+
+func readSecret(l *layer, section string, url URL, file, config string) URL {
+	if file == "" {
+		return url
+	}
+	pos := l.at[section+".url_file"]
+	if !filepath.IsAbs(file) && pos.Line > 0 {
+		file = filepath.Join(filepath.Dir(config), file)
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		l.problems = append(l.problems, &mapping.Error{Pos: pos, Msg: fmt.Sprintf("cannot read %s.url_file %s: %s", section, brief(file), cause(err)), Err: err})
+		return ""
+	}
+	secret := strings.TrimSpace(string(content))
+	if secret == "" {
+		l.fail(pos, fmt.Sprintf("%s.url_file %s is empty", section, brief(file)), "write the URL into it")
+	}
+	l.at[section+".url"] = pos
+	return URL(secret)
+}
