@@ -1,0 +1,137 @@
+package tmpl
+
+import (
+	"context"
+	"errors"
+
+	"github.com/icache-go/icache-agent/icache"
+)
+
+// Fragment names a piece of output and what it depends on.
+type Fragment struct {
+	// Name names the fragment. It is a token too, so that incrementing the
+	// name outdates every entry of the fragment.
+	Name string
+	// Args are the tokens: strings, numbers, booleans, or values with
+	// MarshalText or String. A [Key] among them (see [Vary]) tells entries
+	// apart without being a token. Each different list of arguments is an
+	// entry of its own.
+	Args []any
+	// Digest stands for the code that renders the fragment: another digest is
+	// another entry, so that a deploy never serves what the code before it
+	// rendered. Template engines fill it in from the source.
+	Digest string
+	// Options are passed on to the cache.
+	Options []icache.FetchOption
+}
+
+// Block is a [Fragment] in the making, for engines that render it where it
+// stands and cannot be called back. Everybody else uses [Write]. A Block is not
+// safe for concurrent use.
+type Block struct {
+	c        *icache.Cache // nil: uncached
+	found    *icache.Fragment
+	ctx      context.Context
+	fragment Fragment
+	id       identity
+	observe  Observer
+	outer    context.Context
+	done     bool
+}
+
+// Begin looks f up in c. If [Block.Hit] says so, what it returns is the output.
+// Otherwise the caller renders, with [Block.Context] and into a buffer, and
+// calls Commit, or Abort if that failed; others may be waiting for it.
+//
+// A nil c caches nothing. Begin fails if an argument cannot be a token
+// ([*ArgError]) or if ctx has ended.
+func Begin(ctx context.Context, c *icache.Cache, f Fragment) (*Block, error) {
+	id, err := identify(f.Name, f.Digest, f.Args)
+	if err != nil {
+		return nil, err
+	}
+	b := &Block{c: c, ctx: ctx, outer: ctx, fragment: f, id: id, observe: observer(ctx)}
+	if c == nil {
+		return b, nil
+	}
+	b.fragment.Options = append(f.Options[:len(f.Options):len(f.Options)], icache.Vary(id.text))
+	b.found, err = c.Begin(ctx, f.Name, id.tokens, b.fragment.Options...)
+	switch {
+	case err == nil && b.found.Hit():
+		b.done = true
+		b.report()
+	case err == nil:
+		b.ctx = b.found.Context()
+		if b.observe != nil {
+			b.ctx = deeper(b.ctx)
+		}
+	case ctx.Err() != nil || errors.Is(err, icache.ErrBusy):
+		return nil, err
+	default:
+		// Somebody else's rendering failed. Ours may do better, but nobody
+		// knows the version of what it yields.
+		icache.NoStore(ctx)
+		b.c, b.found = nil, nil
+	}
+	return b, nil
+}
+
+// Hit returns the output and true if it need not be rendered. It is shared
+// with others and must not be changed.
+func (b *Block) Hit() ([]byte, bool) {
+	if b.found == nil || !b.found.Hit() {
+		return nil, false
+	}
+	return b.found.Bytes(), true
+}
+
+// Context is the context to render with. It collects the tokens of fragments
+// inside and of [icache.Depend].
+func (b *Block) Context() context.Context { return b.ctx }
+
+// Commit stores what was rendered. The output is not kept.
+func (b *Block) Commit(output []byte) {
+	b.finish(len(output), nil, func() { b.found.Commit(output) })
+}
+
+// Abort ends a block whose rendering failed: nothing is stored, and whoever
+// waits for it gets err, or renders on its own if that is nil. After a hit,
+// Commit or Abort it does nothing.
+func (b *Block) Abort(err error) {
+	b.finish(0, err, func() { b.found.Abort(err) })
+}
+
+func (b *Block) finish(n int, err error, end func()) {
+	if b.done {
+		return
+	}
+	b.done = true
+	if b.found == nil {
+		b.reportUncached(n, err)
+		return
+	}
+	end()
+	b.report()
+}
+
+func (b *Block) report() {
+	if b.observe == nil {
+		return
+	}
+	e := b.found.Event()
+	b.observe(b.outer, Event{
+		Name: b.fragment.Name, Key: b.c.FragmentKey(b.fragment.Name, b.id.tokens, b.fragment.Options...),
+		Tokens: e.Tokens, Version: e.Version, Outcome: e.Outcome, Why: e.Why,
+		Bytes: e.Bytes, Depth: depth(b.outer), Err: e.Err,
+	})
+}
+
+func (b *Block) reportUncached(n int, err error) {
+	if b.observe == nil {
+		return
+	}
+	b.observe(b.outer, Event{
+		Name: b.fragment.Name, Tokens: b.id.tokens, Outcome: icache.Skipped, Why: icache.WhyBypass,
+		Bytes: n, Depth: depth(b.outer), Err: err,
+	})
+}

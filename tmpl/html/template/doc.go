@@ -1,0 +1,68 @@
+// Package template is html/template with a cache in it:
+//
+//	{{icache "movies-personal-rating" "movies" .User.ID}} … expensive … {{endicache}}
+//
+// It has the API of html/template, so moving over means importing this package
+// instead and naming the cache:
+//
+//	pages := template.Must(template.ParseFS(files, "*.html")).Cache(cache)
+//	err := pages.ExecuteTemplateContext(r.Context(), w, "movies.html", page)
+//
+// # The tag
+//
+// The first argument names the fragment. It and all others are the tokens that
+// the fragment depends on: the output is cached until one of them is
+// incremented. Each different list of arguments is an entry of its own. An
+// argument that tells entries apart and is no token goes into (vary …):
+//
+//	{{icache "movies" "genre:7" (vary .Lang .Page)}}
+//
+// Arguments are strings, numbers, booleans, and values with MarshalText or String, in this order
+// of preference; nil is an error.
+//
+// The block is part of the template around it. The dot, $, variables and
+// functions are the same inside as outside, and html/template escapes the body
+// where it stands: in text, attributes, URLs, scripts and styles. Data needs
+// no special type.
+//
+// Blocks nest. A block depends on the tokens of the blocks inside it by itself,
+// also when those are hits, and also across {{template}}.
+//
+// # Guarantees
+//
+//   - The output with the cache is, byte for byte, the output without it. What
+//     would break this is refused: {{break}} and {{continue}} out of a block and
+//     assignments to variables from outside when the template is parsed, a body that
+//     ends in another context than it begins in when it is executed.
+//   - Entries are told apart by the name, the arguments, the source of the
+//     block and of all templates it calls, the options, and the context of
+//     escaping. A deploy that changes a template never serves old markup, and
+//     a block that is used as text and in a script is two entries.
+//   - A body that fails is not cached, and nothing of it is written.
+//   - If Redis fails, the page is rendered as if there were no cache.
+//   - Templates are safe for concurrent use.
+//
+// # What to take care of
+//
+// Everything that the body shows must be covered: by a token if it changes, by
+// vary or a token if it differs between readers. What Go functions do is not seen: when
+// one changes its output, change the name of the fragment or use
+// [icache.WithEpoch] with a build number. Do not put nonces, CSRF tokens
+// or other secrets of one reader into a block.
+//
+// Read the data inside the block. The version of a fragment is read when the block
+// begins. Data that was read before that can be older than the version, and
+// would be cached as current. So give the template something that reads when it is
+// used, which also saves the query on a hit:
+//
+//	{{icache "top" "movies"}}{{range .TopMovies}}…{{end}}{{endicache}}
+//
+//	func (p *Page) TopMovies() ([]Movie, error) { return p.store.TopMovies(p.ctx) }
+//
+// Where that is not possible, read the tokens first: with [icache.Pin] and
+// Prefetch, before the data.
+//
+// Executions that run at the same time work on copies of the template set,
+// since html/template cannot tell a function which execution calls it. Copies
+// are kept and reused.
+package template
