@@ -1,0 +1,123 @@
+package listener
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Overflow. The triggers stop recording when the outbox has reached its limit,
+// and set a flag. Until the flag is cleared changes pass unseen, so everything
+// is reset, the tables are emptied, the flag is cleared, and everything is
+// reset again: once for what was committed unseen, and once more when the
+// transactions that were open as the flag was cleared, which may have left out
+// their rows before that, have ended.
+//
+// The saved cursor is removed first and saved again when all this is over. A
+// listener that dies halfway leaves none, and its successor resets everything.
+type overflow struct {
+	cleared   bool
+	next      time.Time // the next attempt to clear the flag
+	nextReset time.Time
+	waiting   []uint64 // transactions that were open as the flag was cleared
+}
+
+const (
+	overflowRetry = 100 * time.Millisecond
+	overflowReset = 5 * time.Second // everything is reset this often while the flag cannot be cleared
+	emptyBytes    = 64 << 10        // tables this small count as emptied
+)
+
+// rebase gives up what the cursor says: it goes on from now and has everything
+// reset. What was committed by now is covered by the reset. What was open is in
+// the new cursor, and is read when it commits.
+func (ld *leader) rebase(ctx context.Context, reason string) error {
+	if err := ld.dropCursor(ld.work); err != nil {
+		return err
+	}
+	ld.savedRow = false
+	now, err := ld.currentSnapshot(ld.work)
+	if err != nil {
+		return err
+	}
+	ld.cursor = now
+	ld.l.seen = now
+	ld.nextSave = time.Time{}
+	return ld.reset(ctx, reason)
+}
+
+func (s *session) currentSnapshot(ctx context.Context) (snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.l.patience())
+	defer cancel()
+	res, err := s.pg.Exec(ctx, "SELECT pg_current_snapshot()").ReadAll()
+	if err != nil {
+		return snapshot{}, fmt.Errorf("take a snapshot: %w", err)
+	}
+	return parseSnapshot(string(res[0].Rows[0][0]))
+}
+
+// overflowed begins to deal with the flag. The rows of the batch are dropped:
+// the reset covers them.
+func (ld *leader) overflowed(ctx context.Context) error {
+	ld.over = &overflow{nextReset: time.Now().Add(overflowReset)}
+	return ld.rebase(ctx, "the outbox reached its size limit and changes went unrecorded")
+}
+
+// mend brings an overflow nearer to its end.
+func (ld *leader) mend(ctx context.Context, now time.Time) error {
+	o := ld.over
+	if o.cleared {
+		left := o.waiting[:0]
+		for _, x := range o.waiting {
+			if !ld.batch.snap.has(x) {
+				left = append(left, x)
+			}
+		}
+		if o.waiting = left; len(left) > 0 {
+			return nil
+		}
+		return ld.mended(ctx, "transactions that were open when the outbox overflowed have ended")
+	}
+	if now.Before(o.next) {
+		return nil
+	}
+	o.next = now.Add(overflowRetry)
+	size, err := ld.empty(ctx)
+	if err != nil {
+		return err
+	}
+	if size > emptyBytes {
+		if now.Before(o.nextReset) {
+			return nil
+		}
+		o.nextReset = now.Add(overflowReset)
+		return ld.reset(ctx, "changes go unrecorded: the outbox is at its size limit and cannot be emptied yet")
+	}
+	wctx, cancel := context.WithTimeout(ld.work, ld.l.patience())
+	defer cancel()
+	if err := ld.exec(wctx, "SELECT setval("+literal(ld.l.names.Overflow())+", 0)"); err != nil {
+		return fmt.Errorf("clear the overflow flag: %w", err)
+	}
+	open, err := ld.currentSnapshot(ld.work)
+	if err != nil {
+		return err
+	}
+	if err := ld.reset(ctx, "the outbox records changes again"); err != nil || ld.stopped {
+		return err
+	}
+	o.cleared, o.waiting = true, open.xip
+	if len(o.waiting) == 0 {
+		ld.over = nil
+	}
+	ld.l.stats.update(func(s *Stats) { s.ResetPending = ld.over != nil })
+	return nil
+}
+
+func (ld *leader) mended(ctx context.Context, reason string) error {
+	if err := ld.reset(ctx, reason); err != nil || ld.stopped {
+		return err
+	}
+	ld.over = nil
+	ld.l.stats.update(func(s *Stats) { s.ResetPending = false })
+	return nil
+}
