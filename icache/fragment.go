@@ -127,6 +127,7 @@ func (f *Fragment) tryHit(o Outcome) bool {
 func (f *Fragment) hit(o Outcome, e *entry, v Version) {
 	f.entry, f.done = e, true
 	f.event.Outcome, f.event.Version, f.event.Bytes = o, v, len(e.payload)
+	f.event.Age = time.Since(e.computed)
 	if len(e.extra) > 0 {
 		f.event.Tokens = slices.Concat(f.plan.tokens, e.extra)
 	}

@@ -47,6 +47,7 @@ type Event struct {
 	Outcome Outcome       //
 	Why     string        // why it was not a hit
 	Bytes   int           // size of the payload
+	Age     time.Duration // of what a hit served, since it was computed
 	Redis   time.Duration // spent on Redis before the answer
 	Compute time.Duration // spent computing
 	Err     error         // of Redis or of the computation
