@@ -1,0 +1,323 @@
+package migrations
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/icache-go/icache-agent/internal/outbox"
+	"github.com/icache-go/icache-agent/mapping"
+)
+
+// Names of the transition tables, and the aliases of their rows. The names of
+// variables begin with icache so that they hide no column in a condition.
+const (
+	oldRows = "old_rows"
+	newRows = "new_rows"
+	whenOf  = `"icache when"` // whether the condition holds for a row
+)
+
+// maxArguments of jsonb_build_object, in pairs.
+const maxArguments = 50
+
+// projection writes the part of trigger functions that finds the keys.
+type projection struct {
+	table     *table
+	rule      *mapping.CompiledRule
+	sources   []mapping.Source
+	names     outbox.Names
+	sizeLimit int64
+}
+
+func newProjection(t *table, rule *mapping.CompiledRule, n outbox.Names, sizeLimit int64) *projection {
+	return &projection{table: t, rule: rule, sources: rule.Sources(), names: n, sizeLimit: sizeLimit}
+}
+
+// statement returns the function of a statement-level trigger.
+func (p *projection) statement(op mapping.Op) *function {
+	body := p.insertOrDelete(newRows)
+	some := newRows
+	switch op {
+	case mapping.Delete:
+		body, some = p.insertOrDelete(oldRows), oldRows
+	case mapping.Update:
+		body = p.update()
+	}
+	return p.function(op.String(), fmt.Sprintf(`#variable_conflict use_column
+DECLARE
+  icache_rows bigint;
+  icache_keys jsonb;
+BEGIN
+  BEGIN
+%s  EXCEPTION WHEN OTHERS THEN -- the table is not what it was: never fail the statement for that
+    SELECT count(*), NULL INTO icache_rows, icache_keys FROM (SELECT FROM %s LIMIT 1) AS r;
+  END;
+  IF icache_rows = 0 OR icache_keys = '[]' THEN
+    RETURN NULL;
+  END IF;
+%s  RETURN NULL;
+END
+`, body, some, p.tail(fmt.Sprintf("'%c'", byte(op)))))
+}
+
+func (p *projection) tail(op string) string {
+	return tail(p.names, p.sizeLimit, "TG_RELID", op, "icache_keys")
+}
+
+func (p *projection) function(operation, source string) *function {
+	return &function{
+		name:     functionName(p.table.name, operation),
+		returns:  "trigger",
+		table:    p.table.name.String(),
+		settings: settingsFor(p.textColumns()),
+		source:   source,
+	}
+}
+
+// textColumns returns the columns whose text form matters: those of the
+// sources, and all of them where rows are compared as text.
+func (p *projection) textColumns() []*column {
+	var list []*column
+	for i := range p.table.columns {
+		c := &p.table.columns[i]
+		if len(p.table.primaryKey) == 0 || slices.ContainsFunc(p.sources, func(s mapping.Source) bool { return s.Column() == c.name }) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// insertOrDelete finds the distinct keys of the rows of one transition table.
+func (p *projection) insertOrDelete(rows string) string {
+	image := p.image(rows, "r")
+	limit := p.rule.Rule.MaxKeys + 1
+	switch {
+	case len(p.sources) == 0:
+		return fmt.Sprintf("    SELECT count(*), '[{}]' INTO icache_rows, icache_keys FROM (SELECT FROM %s LIMIT 1) AS r;\n", image)
+	case p.distinctByKey():
+		return fmt.Sprintf(`    SELECT c.rows, CASE WHEN c.rows < %d THEN (SELECT jsonb_agg(%s) FROM %s) END
+      INTO icache_rows, icache_keys FROM (SELECT count(*) AS rows FROM (SELECT FROM %[3]s LIMIT %[1]d) AS l) AS c;
+`, limit, p.object("r"), image)
+	}
+	return fmt.Sprintf(`    SELECT count(*), CASE WHEN count(*) < %d THEN jsonb_agg(%s) END
+      INTO icache_rows, icache_keys FROM (SELECT DISTINCT %s FROM %s LIMIT %[1]d) AS k;
+`, limit, p.objectOf("k"), p.named("r"), image)
+}
+
+// update finds the distinct keys, old and new, of the rows that changed.
+func (p *projection) update() string {
+	limit := p.rule.Rule.MaxKeys + 1
+	one := fmt.Sprintf(`    SELECT c.rows, CASE WHEN c.rows = 1 THEN (SELECT %s
+        FROM %s, %s) END
+      INTO icache_rows, icache_keys FROM (SELECT count(*) AS rows FROM (SELECT FROM %s LIMIT %d) AS l) AS c;
+`, p.pair("o", "n"), p.marked(oldRows, "o"), p.marked(newRows, "n"), newRows, limit)
+
+	many := p.changedKeys(limit)
+	if p.distinctByKey() {
+		// Every changed row has a key of its own. If there are too many rows
+		// and the first has changed, there are likely too many keys.
+		many = fmt.Sprintf(`      IF icache_rows < %d OR NOT EXISTS (
+        SELECT FROM (SELECT * FROM %s LIMIT 1) AS o, (SELECT * FROM %s LIMIT 1) AS n
+        WHERE %s AND %s) THEN
+  %s      END IF;
+`, limit, p.image(oldRows, "r"), p.image(newRows, "r"), p.join(), p.changed("o", "n", false), strings.ReplaceAll(many, "\n      ", "\n        "))
+	}
+	return one + "    IF icache_rows > 1 THEN\n" + many + "    END IF;\n"
+}
+
+// changedKeys compares old and new rows, paired by the primary key. Without
+// one they are compared as a whole: rows that trade values must not go unseen.
+func (p *projection) changedKeys(limit int) string {
+	from := fmt.Sprintf("%s FULL JOIN %s ON %s", p.image(oldRows, "o"), p.image(newRows, "n"), p.join())
+	if len(p.table.primaryKey) > 0 {
+		key := ident(p.table.primaryKey[0])
+		differ := fmt.Sprintf("(o.%s IS NULL OR n.%[1]s IS NULL OR %s)", key, p.changed("o", "n", false))
+		if len(p.sources) == 0 {
+			return fmt.Sprintf(`      icache_keys := CASE WHEN EXISTS (SELECT FROM %s
+        WHERE %s) THEN '[{}]' ELSE '[]' END;
+`, from, differ)
+		}
+		return p.collect(limit, fmt.Sprintf(`SELECT DISTINCT %[1]s FROM %[2]s
+        CROSS JOIN LATERAL (VALUES (o.%[3]s IS NOT NULL, %[4]s), (n.%[3]s IS NOT NULL, %[5]s)) AS k(present, %[1]s)
+        WHERE k.present AND %[6]s LIMIT %[7]d`,
+			p.aliases(), from, key, p.values("o"), p.values("n"), differ, limit))
+	}
+
+	side := func(rows, alias string) string {
+		list := "(" + alias + ".*)::text COLLATE \"C\" AS whole"
+		if len(p.sources) > 0 {
+			list += ", " + p.named(alias)
+		}
+		return "SELECT " + list + " FROM " + p.image(rows, alias)
+	}
+	o, n := side(oldRows, "o"), side(newRows, "n")
+	difference := fmt.Sprintf("((%s EXCEPT ALL %s)\n        UNION ALL (%[2]s EXCEPT ALL %[1]s)) AS d", o, n)
+	if len(p.sources) == 0 {
+		return fmt.Sprintf("      icache_keys := CASE WHEN EXISTS (SELECT FROM %s) THEN '[{}]' ELSE '[]' END;\n", difference)
+	}
+	return p.collect(limit, fmt.Sprintf("SELECT DISTINCT %s FROM %s LIMIT %d", p.aliases(), difference, limit))
+}
+
+func (p *projection) collect(limit int, query string) string {
+	return fmt.Sprintf(`      SELECT CASE WHEN count(*) < %d THEN coalesce(jsonb_agg(%s), '[]') END INTO icache_keys FROM (
+        %s) AS k;
+`, limit, p.objectOf("k"), query)
+}
+
+// pair returns the keys of one row from its old and its new form.
+func (p *projection) pair(o, n string) string {
+	cases := fmt.Sprintf("WHEN NOT %s THEN '[]'", p.changed(o, n, true))
+	oldKey, newKey := p.object(o), p.object(n)
+	same := p.sameKeys(o, n)
+	if p.rule.Rule.When != "" {
+		cases = fmt.Sprintf(`WHEN NOT (%s.%s OR %s.%[2]s) OR NOT %[4]s THEN '[]'
+        WHEN NOT %[3]s.%[2]s THEN jsonb_build_array(%[5]s)`, o, whenOf, n, p.changed(o, n, true), oldKey)
+		same = fmt.Sprintf("NOT %s.%s OR %s", o, whenOf, same)
+	}
+	if len(p.sources) == 0 {
+		return "CASE " + cases + " ELSE '[{}]'::jsonb END"
+	}
+	return fmt.Sprintf(`CASE %s
+        WHEN %s THEN jsonb_build_array(%s)
+        ELSE jsonb_build_array(%s, %[3]s) END`, cases, same, newKey, oldKey)
+}
+
+// image returns a transition table without the rows that do not count.
+func (p *projection) image(rows, alias string) string {
+	if p.rule.Rule.When == "" {
+		return rows + " AS " + alias
+	}
+	return fmt.Sprintf("(SELECT * FROM %s AS %s WHERE (\n%s\n)) AS %s", rows, ident(p.table.name.Name), p.rule.Rule.When, alias)
+}
+
+// marked returns a transition table whose rows say whether they count.
+func (p *projection) marked(rows, alias string) string {
+	if p.rule.Rule.When == "" {
+		return rows + " AS " + alias
+	}
+	return fmt.Sprintf("(SELECT *, (\n%s\n) IS TRUE AS %s FROM %s AS %s) AS %s", p.rule.Rule.When, whenOf, rows, ident(p.table.name.Name), alias)
+}
+
+// changed compares what counts of two rows byte by byte. Equality would not
+// do: json and point have none, and 1.0 = 1.00 although the texts differ. The
+// whole row is compared where every column counts, so that a column added
+// later counts too. Marked rows have a column whenOf, see marked.
+func (p *projection) changed(o, n string, marked bool) string {
+	if len(p.rule.Rule.Columns) == 0 {
+		return "(" + o + ".* *<> " + n + ".*)"
+	}
+	list := func(alias string) string {
+		var items []string
+		for _, c := range p.rule.Rule.Columns {
+			items = append(items, alias+"."+ident(c))
+		}
+		for _, s := range p.sources {
+			item := alias + "." + ident(s.Column())
+			if s.Kind() == mapping.KindJSON {
+				item = s.SQL(alias)
+			}
+			if !slices.Contains(items, item) {
+				items = append(items, item)
+			}
+		}
+		return record(items)
+	}
+	differ := "(" + list(o) + " *<> " + list(n) + ")"
+	if marked && p.rule.Rule.When != "" {
+		differ = fmt.Sprintf("(%s OR %s.%s <> %s.%[3]s)", differ, o, whenOf, n)
+	}
+	return differ
+}
+
+func (p *projection) sameKeys(o, n string) string {
+	list := func(alias string) string {
+		var items []string
+		for _, s := range p.sources {
+			items = append(items, s.SQL(alias))
+		}
+		return record(items)
+	}
+	return "(" + list(o) + " *= " + list(n) + ")"
+}
+
+// record makes a value of several. Without the cast, comparing two of them
+// would be a comparison of their parts.
+func record(items []string) string { return "ROW(" + strings.Join(items, ", ") + ")::record" }
+
+// join pairs rows by the primary key. A type from an extension has its equality
+// outside pg_catalog, where it is not looked for.
+func (p *projection) join() string {
+	var terms []string
+	for _, name := range p.table.primaryKey {
+		format := "o.%s = n.%[1]s"
+		if c := p.table.column(name); c != nil && c.isForeign {
+			format = `o.%s::text COLLATE "C" = n.%[1]s::text COLLATE "C"`
+		}
+		terms = append(terms, fmt.Sprintf(format, ident(name)))
+	}
+	return strings.Join(terms, " AND ")
+}
+
+// distinctByKey reports whether no two rows can have the same keys, because
+// the primary key is among them.
+func (p *projection) distinctByKey() bool {
+	return len(p.table.primaryKey) > 0 && !slices.ContainsFunc(p.table.primaryKey, func(c string) bool {
+		return !slices.ContainsFunc(p.sources, func(s mapping.Source) bool {
+			return s.Column() == c && s.Kind() == mapping.KindColumn
+		})
+	})
+}
+
+// object returns the keys of a row as the outbox has them.
+func (p *projection) object(alias string) string {
+	return p.build(func(i int) string { return p.sources[i].SQL(alias) })
+}
+
+// objectOf is object over the columns of aliases.
+func (p *projection) objectOf(alias string) string {
+	return p.build(func(i int) string { return fmt.Sprintf("%s.k%d", alias, i+1) })
+}
+
+func (p *projection) build(value func(int) string) string {
+	if len(p.sources) == 0 {
+		return "'{}'::jsonb"
+	}
+	var objects []string
+	for start := 0; start < len(p.sources); start += maxArguments {
+		var args []string
+		for i := start; i < min(start+maxArguments, len(p.sources)); i++ {
+			args = append(args, literal(p.sources[i].Name()), value(i))
+		}
+		objects = append(objects, "jsonb_build_object("+strings.Join(args, ", ")+")")
+	}
+	return strings.Join(objects, " || ")
+}
+
+// values returns the sources of a row. Texts are compared by their bytes: the
+// column may have a collation for which different texts are equal.
+func (p *projection) values(alias string) string { return p.list(alias, false) }
+
+// named is values with the names that aliases returns.
+func (p *projection) named(alias string) string { return p.list(alias, true) }
+
+func (p *projection) list(alias string, named bool) string {
+	items := make([]string, len(p.sources))
+	for i, s := range p.sources {
+		items[i] = s.SQL(alias)
+		if s.Kind() != mapping.KindElements {
+			items[i] += ` COLLATE "C"`
+		}
+		if named {
+			items[i] += fmt.Sprintf(" AS k%d", i+1)
+		}
+	}
+	return strings.Join(items, ", ")
+}
+
+func (p *projection) aliases() string {
+	items := make([]string, len(p.sources))
+	for i := range items {
+		items[i] = fmt.Sprintf("k%d", i+1)
+	}
+	return strings.Join(items, ", ")
+}
