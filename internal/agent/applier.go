@@ -99,8 +99,8 @@ func (a *applier) Apply(ctx context.Context, c listener.Change) error {
 	if len(added) == 0 {
 		return nil // the rule leaves the operation out, or every token has a NULL
 	}
-	if now := time.Now(); a.feed.wants(now) {
-		b.events = append(b.events, changeEvent(now, change, added))
+	if a.feed.wants(time.Now()) {
+		b.events = append(b.events, changeEvent(change, added))
 	}
 	// Keep, in place, only the tokens that this batch does not have yet.
 	b.tokens = tokens[:start]
@@ -203,6 +203,10 @@ func (a *applier) bump(ctx context.Context, tokens []string) error {
 
 func (a *applier) acknowledged(b *batch) {
 	a.metrics.applied(b.changes)
+	now := time.Now()
+	for i := range b.events {
+		b.events[i].Time = now
+	}
 	a.feed.publish(b.events)
 }
 
@@ -232,8 +236,8 @@ func (a *applier) unmapped(ctx context.Context, c listener.Change) {
 		"table", c.Table, "relation", c.Relation)
 }
 
-func changeEvent(now time.Time, c mapping.Change, tokens []string) Event {
-	e := Event{Time: now, Kind: "change", Table: c.Table, Op: c.Op.String()}
+func changeEvent(c mapping.Change, tokens []string) Event {
+	e := Event{Kind: "change", Table: c.Table, Op: c.Op.String()}
 	if c.Keys != nil {
 		e.Keys = append(json.RawMessage(nil), c.Keys...)
 	}

@@ -12,7 +12,7 @@ import (
 // acknowledged the tokens.
 type Event struct {
 	Seq    uint64          `json:"seq"`
-	Time   time.Time       `json:"time"`
+	Time   time.Time       `json:"time"` // when Redis had acknowledged the tokens
 	Kind   string          `json:"kind"` // "change" or "reset"
 	Table  string          `json:"table,omitempty"`
 	Op     string          `json:"op,omitempty"`

@@ -36,7 +36,7 @@ func (a *Agent) Status() Status {
 		Postgres: a.listener.Stats(), Redis: a.watch.status(), Recent: a.feed.last(),
 	}
 	for _, r := range a.mapper.Load().Rules() {
-		s.Tables = append(s.Tables, TableStatus{Table: r.Table.String(), Tokens: r.Rule.Tokens})
+		s.Tables = append(s.Tables, TableStatus{Table: r.Rule.Table.String(), Tokens: r.Rule.Tokens})
 	}
 	s.Ready, s.NotReady = ready(s)
 	return s

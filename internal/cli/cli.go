@@ -151,3 +151,13 @@ func levelOf(name string) (slog.Level, error) {
 	}
 	return l, nil
 }
+
+// getenv looks up a variable in the environment that was passed in.
+func (a *app) getenv(name string) string {
+	for i := len(a.env) - 1; i >= 0; i-- {
+		if v, ok := strings.CutPrefix(a.env[i], name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}

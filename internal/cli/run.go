@@ -71,7 +71,7 @@ func replayWindow(cfg *config.Config) time.Duration {
 
 // load reads the config for a command and logs its warnings.
 func (a *app) load(cmd *cobra.Command) (*config.Config, error) {
-	cfg, warnings, err := config.Load(config.Options{File: a.configFile, Env: a.env, Flags: cmd.Flags()})
+	cfg, warnings, err := config.Load(config.Options{File: a.configFile, Environ: a.env, Flags: cmd.Flags()})
 	for _, w := range warnings {
 		fmt.Fprintln(a.stderr, "icache-agent: warning: "+w)
 	}
