@@ -28,8 +28,14 @@ have make || missing+=(make)
 if have apt-get && [ "$(id -u)" = 0 ]; then
   echo "setup: installing ${missing[*]}" >&2
   export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 # RUNLEVEL: install services, do not start them
-  apt-get -qq update
-  apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
+  log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
+  retry=(-o Acquire::Retries=3)
+  if ! { apt-get -q "${retry[@]}" update &&
+    apt-get -q "${retry[@]}" install --yes --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    cat "$log" >&2
+    exit 1
+  fi
   exit 0
 fi
 
