@@ -39,8 +39,17 @@ func (f *Fragment) commit(codec byte, payload []byte) {
 		return
 	}
 	f.event.Version = e.version
+	if h := f.fc.holdoff; h > 0 {
+		newest := f.newest(extra)
+		if f.computed.Before(newest.Add(h)) {
+			limit = earlier(limit, newest.Add(h))
+		}
+	}
 	if !limit.IsZero() && (ttl <= 0 || time.Until(limit) < ttl) {
 		ttl = max(time.Until(limit), time.Millisecond)
+	}
+	if f.c.seams.beforeStore != nil {
+		f.c.seams.beforeStore(f, e)
 	}
 	b, err := f.c.marshal(f.fc, e, ttl)
 	f.reportComputed(e.expires)
@@ -64,11 +73,32 @@ func (f *Fragment) commit(codec byte, payload []byte) {
 	f.end()
 }
 
+// newest is the time of the latest increment of a token of what was computed.
+func (f *Fragment) newest(extra map[string]uint64) time.Time {
+	var t uint64
+	for _, v := range f.look.vals {
+		t = max(t, v)
+	}
+	for _, v := range extra {
+		t = max(t, v)
+	}
+	return time.UnixMicro(int64(t))
+}
+
+// earlier returns the earlier of two times, of which zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // store writes the fragment and gives the lease back, in one round trip.
 func (f *Fragment) store(b []byte, e *entry) error {
 	ctx, cancel := f.storeContext()
 	defer cancel()
 	f.c.memo.set(f.plan.name, e.extra)
+	f.c.payloads.set(f.plan.name, e)
 	key := f.c.fragmentKey(f.plan.name)
 	if f.lease == "" {
 		if err := f.c.redis.read.Set(ctx, key, b, expiry(e.expires)).Err(); err != nil {

@@ -1,7 +1,9 @@
 package icache
 
 import (
+	"bytes"
 	"context"
+	"math/rand/v2"
 )
 
 // Fetch returns the fragment, or calls fn for it and stores what that returns.
@@ -22,23 +24,24 @@ import (
 // [Bypass].
 func Fetch[T any](ctx context.Context, c *Cache, key string, tokens []string, fn func(ctx context.Context) (T, error), opts ...FetchOption) (T, error) {
 	var v T
-	var fc *fetchConfig
-	f, err := c.begin(ctx, key, tokens, opts, func(e *entry) error {
-		if fc == nil {
-			fc = c.options(opts)
-		}
-		var zero T
-		v = zero // what an earlier attempt has left
-		return decode(fc.codec, e.codec, e.payload, &v)
-	})
-	if err != nil {
+	f := c.fragment(ctx, key, tokens, opts, nil)
+	f.accept = func(e *entry) error { return decodeInto(f.fc.codec, e, &v) }
+	f.later = func(f *Fragment) { _, _ = run(f, fn) } // its error is in the event
+	if err := f.begin(); err != nil {
 		var zero T
 		return zero, err
 	}
 	if f.Hit() {
+		if c.cfg.verify > 0 && f.event.Outcome <= HitLocal && rand.Float64() < c.cfg.verify {
+			verify(f, fn)
+		}
 		return v, nil
 	}
-	return run(f, fn)
+	fresh, err := run(f, fn)
+	if err != nil && f.servedStale {
+		return v, nil
+	}
+	return fresh, err
 }
 
 // run computes the fragment with fn.
@@ -46,6 +49,7 @@ func run[T any](f *Fragment, fn func(ctx context.Context) (T, error)) (T, error)
 	defer f.Abort(nil) // a panic or runtime.Goexit; otherwise it does nothing
 	v, err := fn(f.Context())
 	if err != nil {
+		_, f.servedStale = f.Stale()
 		f.Abort(err)
 		return v, err
 	}
@@ -62,4 +66,34 @@ func run[T any](f *Fragment, fn func(ctx context.Context) (T, error)) (T, error)
 	}
 	f.commit(id, payload)
 	return v, nil
+}
+
+// decodeInto decodes a payload into v, over what an earlier attempt has left.
+func decodeInto[T any](codec Codec, e *entry, v *T) error {
+	var zero T
+	*v = zero
+	return decode(codec, e.codec, e.payload, v)
+}
+
+// verify computes a hit again, beside, and reports a difference unless a token
+// has changed meanwhile.
+func verify[T any](f *Fragment, fn func(ctx context.Context) (T, error)) {
+	c, ctx := f.c, withoutCollector(context.WithoutCancel(f.ctx))
+	c.background(func() {
+		defer c.recovered(ctx, "verify")
+		col := &collector{c: c, static: f.plan.tokens, noStore: true}
+		v, err := fn(context.WithValue(ctx, collectorCtx{}, col))
+		if err != nil {
+			c.hookError(ctx, "verify", err)
+			return
+		}
+		fresh, _, err := encode(f.fc.codec, &v)
+		if err != nil || bytes.Equal(fresh, f.entry.payload) {
+			return
+		}
+		look, err := c.lookup(ctx, &f.plan, f.fc)
+		if err == nil && look.current && look.version() == f.event.Version {
+			c.hookMismatch(ctx, f.event.Key, f.entry.payload, fresh)
+		}
+	})
 }

@@ -19,6 +19,9 @@ type Fragment struct {
 	plan   plan
 	parent *collector
 	accept func(*entry) error
+	// later computes the fragment in the background with another Fragment;
+	// nil if the caller cannot be called back.
+	later func(*Fragment)
 
 	look    lookup
 	col     *collector
@@ -28,6 +31,8 @@ type Fragment struct {
 	release []func()
 	entry   *entry
 	done    bool
+	// servedStale: the computation failed and StaleOnError applies.
+	servedStale bool
 
 	start    time.Time
 	computed time.Time // when the computation began
@@ -40,32 +45,40 @@ type Fragment struct {
 // waiting for it. The error is the context's, [ErrBusy], or that of another
 // caller's computation.
 func (c *Cache) Begin(ctx context.Context, key string, tokens []string, opts ...FetchOption) (*Fragment, error) {
-	return c.begin(ctx, key, tokens, opts, func(e *entry) error {
+	f := c.fragment(ctx, key, tokens, opts, func(e *entry) error {
 		if e.codec != codecRaw {
 			return errFormat
 		}
 		return nil
 	})
+	if err := f.begin(); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
-func (c *Cache) begin(ctx context.Context, key string, tokens []string, opts []FetchOption, accept func(*entry) error) (*Fragment, error) {
+func (c *Cache) fragment(ctx context.Context, key string, tokens []string, opts []FetchOption, accept func(*entry) error) *Fragment {
 	fc := c.options(opts)
 	f := &Fragment{
 		c: c, ctx: ctx, fc: fc, plan: c.plan(key, tokens, fc), parent: collectorFrom(ctx), accept: accept,
 		start: time.Now(), event: Event{Key: key},
 	}
 	f.event.Tokens = f.plan.tokens
-	if err := ctx.Err(); err != nil {
-		return nil, f.fail(err)
+	return f
+}
+
+func (f *Fragment) begin() error {
+	if err := f.ctx.Err(); err != nil {
+		return f.fail(err)
 	}
-	if bypassed(ctx) {
+	if bypassed(f.ctx) {
 		f.computeUncached(Skipped, WhyBypass, nil)
-		return f, nil
+		return nil
 	}
 	if err := f.resolve(); err != nil {
-		return nil, f.fail(err)
+		return f.fail(err)
 	}
-	return f, nil
+	return nil
 }
 
 // resolve ends with a hit or with f computing.
@@ -79,13 +92,17 @@ func (f *Fragment) resolve() error {
 			return f.degrade(Skipped, WhyGuard, nil)
 		}
 		f.setLook(look)
-		if f.tryHit(Hit) {
+		if f.tryHit() {
 			return nil
 		}
-		fl, leads := f.c.flights.join(flightKey{f.plan.name, look.static})
+		fl, leads := f.c.flights.join(f.flightKey())
 		if leads {
 			f.flight = fl
 			return f.lead()
+		}
+		if f.tryStale(f.fc.stale) {
+			fl.leave()
+			return nil
 		}
 		if f.parent.leads(fl) {
 			fl.leave()
@@ -108,10 +125,22 @@ func (f *Fragment) setLook(l lookup) {
 	f.event.Why, f.event.Version = l.why, l.static
 }
 
+func (f *Fragment) flightKey() flightKey {
+	key := flightKey{f.plan.name, f.look.static}
+	if f.c.seams.flightByName {
+		key.version = 0
+	}
+	return key
+}
+
 // tryHit serves the fragment that was looked up if it is current.
-func (f *Fragment) tryHit(o Outcome) bool {
+func (f *Fragment) tryHit() bool {
 	if !f.look.current {
 		return false
+	}
+	o := Hit
+	if f.look.local {
+		o = HitLocal
 	}
 	if err := f.accept(f.look.entry); err != nil {
 		f.look.current = false
@@ -133,71 +162,6 @@ func (f *Fragment) hit(o Outcome, e *entry, v Version) {
 	}
 	f.event.Redis = time.Since(f.start)
 	f.c.hookFetch(f.ctx, &f.event)
-}
-
-// follow waits for another caller's computation of the same version. again
-// says to look up once more: the result came too late to be fresh for f.
-func (f *Fragment) follow(fl *flight) (again bool, err error) {
-	defer fl.leave()
-	var patience <-chan time.Time
-	if f.parent != nil {
-		// The one f waits for may in turn wait for a fragment around f.
-		t := time.NewTimer(f.fc.leaseWait)
-		defer t.Stop()
-		patience = t.C
-	}
-	select {
-	case <-fl.done:
-	case <-patience:
-		return false, nil
-	case <-f.ctx.Done():
-		return false, f.ctx.Err()
-	}
-	if fl.err != nil {
-		return false, fl.err
-	}
-	if fl.entry == nil {
-		return false, nil
-	}
-	// The computation may have begun before f did, so for the tokens found in
-	// its course f must see for itself that they have not changed since.
-	vals, ok, err := f.c.readExtra(f.ctx, fl.entry.extra)
-	if err != nil {
-		return false, nil
-	}
-	for i, t := range fl.entry.extra {
-		ok = ok && vals[i] == fl.extra[t]
-	}
-	if !ok {
-		return true, nil
-	}
-	if f.accept(fl.entry) != nil {
-		return false, nil
-	}
-	f.report(fl.entry.extra, vals, fl.entry.expires)
-	f.hit(Shared, fl.entry, fl.entry.version)
-	return false, nil
-}
-
-// lead makes f the one that computes, after it has got the lease.
-func (f *Fragment) lead() error {
-	if !f.fc.noLease && f.fc.leaseTTL > 0 {
-		hit, err := f.acquire()
-		if err != nil {
-			f.finishFlight(nil, nil)
-			return err
-		}
-		if hit {
-			extra := make(map[string]uint64, len(f.look.extra))
-			for i, t := range f.look.extra {
-				extra[t] = f.look.extraVals[i]
-			}
-			f.finishFlight(f.entry, extra)
-			return nil
-		}
-	}
-	f.compute()
-	return nil
 }
 
 // compute prepares the computation of a fragment that can be stored.
@@ -318,6 +282,9 @@ func (f *Fragment) Abort(err error) {
 	f.reportComputed(time.Time{})
 	if f.event.Outcome == Miss {
 		f.event.Outcome = Skipped
+	}
+	if f.event.Outcome != StaleHit {
+		f.event.Version = 0
 	}
 	f.event.Compute, f.event.Err = time.Since(f.computed), err
 	if f.flight != nil && f.ctx.Err() == nil && err != nil {

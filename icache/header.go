@@ -54,6 +54,8 @@ type entry struct {
 	payload    []byte
 }
 
+func (e *entry) expired(now time.Time) bool { return !e.expires.IsZero() && !now.Before(e.expires) }
+
 // append adds the stored form of e to dst.
 func (e *entry) append(dst []byte) ([]byte, error) {
 	start := len(dst)

@@ -99,6 +99,14 @@ func (c *Cache) hookError(ctx context.Context, op string, err error) {
 	}
 }
 
+func (c *Cache) hookMismatch(ctx context.Context, key string, cached, fresh []byte) {
+	for i := range c.cfg.hooks {
+		if f := c.cfg.hooks[i].Mismatch; f != nil {
+			f(ctx, key, cached, fresh)
+		}
+	}
+}
+
 // Stats are counters since New.
 type Stats struct {
 	Hits, LocalHits, Shared, Stale, Misses, Skipped, Degraded uint64

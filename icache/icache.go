@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -14,17 +12,28 @@ import (
 // Cache reads and writes tokens and fragments in one Redis. One per process is
 // enough. All methods are safe for concurrent use.
 type Cache struct {
-	cfg     config
-	keys    keyPattern
-	redis   server
-	flights flights
-	memo    *memo
-	slots   chan struct{} // WithFallbackLimit
-	breaker breaker
-	stats   counters
+	cfg      config
+	keys     keyPattern
+	redis    server
+	flights  flights
+	memo     *memo
+	payloads *payloads     // WithPayloadCache
+	slots    chan struct{} // WithFallbackLimit
+	breaker  breaker
+	stats    counters
+	seams    seams
 
-	closed atomic.Bool
-	tasks  sync.WaitGroup // what runs in the background
+	mu      sync.Mutex
+	closed  bool
+	onClose []func() error
+	tasks   sync.WaitGroup // what runs in the background
+}
+
+// seams let tests break the protocol on purpose, to see that they notice. All
+// are zero otherwise.
+type seams struct {
+	flightByName bool
+	beforeStore  func(f *Fragment, e *entry)
 }
 
 // New returns a Cache on rdb, which the caller keeps and closes. The zero
@@ -57,7 +66,14 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Cache, error) {
 	if err = errors.Join(err, cfg.err()); err != nil {
 		return nil, err
 	}
-	c := &Cache{cfg: cfg, keys: keys, redis: srv, memo: newMemo()}
+	c := &Cache{cfg: cfg, keys: keys, redis: srv, memo: newMemo(), payloads: newPayloads(cfg.payloadBytes)}
+	if cfg.autoPipeline {
+		stop, err := c.redis.autoPipeline()
+		if err != nil {
+			return nil, fmt.Errorf("icache: automatic pipelining: %w", err)
+		}
+		c.onClose = append(c.onClose, stop)
+	}
 	c.flights.m = make(map[flightKey]*flight)
 	if cfg.fallbackLimit > 0 {
 		c.slots = make(chan struct{}, cfg.fallbackLimit)
@@ -71,11 +87,27 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Cache, error) {
 // Close waits for what runs in the background and ends it. It does not close
 // the Redis client. Calling it again is harmless.
 func (c *Cache) Close() error {
-	if c.closed.Swap(true) {
-		return nil
+	c.mu.Lock()
+	stop := c.onClose
+	c.closed, c.onClose = true, nil
+	c.mu.Unlock()
+	var errs []error
+	for _, f := range stop {
+		errs = append(errs, f())
 	}
 	c.tasks.Wait()
-	return nil
+	return errors.Join(errs...)
+}
+
+// background runs f beside, unless the cache is closed.
+func (c *Cache) background(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.tasks.Go(f)
+	return true
 }
 
 func (c *Cache) fragmentKey(name string) string { return c.cfg.prefix + "f:" + name }
@@ -99,108 +131,3 @@ func (c *Cache) tokenKeys(tokens []string) []string {
 	}
 	return keys
 }
-
-// server is a Redis in one of two forms. A single server takes commands with
-// many keys; a Cluster takes pipelines of commands with one slot each.
-type server struct {
-	rdb     redis.UniversalClient // for writes: the client's own timeouts
-	read    redis.UniversalClient // for Fetch: short timeouts
-	cluster bool
-	timeout time.Duration
-	warning error
-}
-
-func newServer(rdb redis.UniversalClient, timeout time.Duration) (server, error) {
-	s := server{rdb: rdb, read: rdb, timeout: timeout}
-	switch c := rdb.(type) {
-	case nil:
-		return s, errors.New("icache: the redis client is nil")
-	case *redis.Client:
-		o := c.Options()
-		if o.ClientSideCacheConfig != nil || o.ClientSideCache != nil {
-			return s, errors.New("icache: the redis client has a client-side cache, which would serve old tokens; use a client without, and WithTracking")
-		}
-		if timeout > 0 {
-			s.read = c.WithTimeout(timeout)
-		}
-	case *redis.ClusterClient:
-		o := c.Options()
-		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
-			return s, errors.New("icache: the cluster client reads from replicas (ReadOnly, RouteByLatency or RouteRandomly), which lag behind increments; use a client without")
-		}
-		s.cluster = true
-		if timeout > 0 && !o.ContextTimeoutEnabled {
-			s.warning = ErrContextTimeout
-		}
-	case *redis.Ring:
-		return s, errors.New("icache: a redis.Ring moves tokens to other shards when one is down, which brings old values back; use Sentinel or Cluster")
-	default:
-		// An unknown client gets what works everywhere.
-		s.cluster = true
-	}
-	return s, nil
-}
-
-// context bounds one round trip.
-func (s *server) context(ctx context.Context) (context.Context, context.CancelFunc) {
-	if s.timeout <= 0 {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, s.timeout)
-}
-
-// mget returns the values of keys: a string, or nil for an absent key.
-func (s *server) mget(ctx context.Context, rdb redis.UniversalClient, keys []string) ([]any, error) {
-	if !s.cluster {
-		return rdb.MGet(ctx, keys...).Result()
-	}
-	pipe := rdb.Pipeline()
-	cmds := make([]*redis.StringCmd, len(keys))
-	for i, k := range keys {
-		cmds[i] = pipe.Get(ctx, k)
-	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	vals := make([]any, len(keys))
-	for i, cmd := range cmds {
-		switch v, err := cmd.Result(); {
-		case err == nil:
-			vals[i] = v
-		case !isNil(err):
-			return nil, err
-		}
-	}
-	return vals, nil
-}
-
-// chunks splits token keys into calls of a script: of at most n keys, and on a
-// Cluster of one slot each. It returns the keys' positions beside.
-func (s *server) chunks(keys []string, n int) [][]int {
-	if !s.cluster {
-		var out [][]int
-		for lo := 0; lo < len(keys); lo += n {
-			idx := make([]int, 0, min(n, len(keys)-lo))
-			for i := lo; i < min(lo+n, len(keys)); i++ {
-				idx = append(idx, i)
-			}
-			out = append(out, idx)
-		}
-		return out
-	}
-	last := make(map[uint16]int, len(keys)) // slot → its open chunk
-	var out [][]int
-	for i, k := range keys {
-		slot := keySlot(k)
-		j, ok := last[slot]
-		if !ok || len(out[j]) == n {
-			j = len(out)
-			out = append(out, nil)
-			last[slot] = j
-		}
-		out[j] = append(out[j], i)
-	}
-	return out
-}
-
-func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
-
-func unexpected(what string, v any) error { return fmt.Errorf("icache: unexpected %s %T", what, v) }

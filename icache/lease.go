@@ -26,6 +26,9 @@ func (f *Fragment) acquire() (hit bool, err error) {
 			return false, nil
 		case !got:
 			f.c.stats.leaseWaits.Add(1)
+			if f.tryStale(f.fc.stale) {
+				return true, nil
+			}
 			if time.Now().After(deadline) {
 				return false, nil
 			}
@@ -41,7 +44,7 @@ func (f *Fragment) acquire() (hit bool, err error) {
 		}
 		moved := look.static != f.look.static
 		f.setLook(look)
-		if f.tryHit(Hit) {
+		if f.tryHit() {
 			f.dropLease()
 			return true, nil
 		}

@@ -10,10 +10,13 @@ import (
 type lookup struct {
 	vals      []uint64 // of the plan's tokens
 	static    Version  // their sum
-	extra     []string // the stored fragment's extra tokens, if it is current
+	extra     []string // the stored fragment's extra tokens, if all exist
 	extraVals []uint64 // their values
 	entry     *entry   // the stored fragment; its payload is decompressed if it is current
 	current   bool     // entry has the version of the tokens
+	local     bool     // entry is from the payload cache
+	pinned    bool     // some of vals may be old
+	seeded    bool     // a token was absent
 	lapsed    bool     // the guard's lease is gone
 	why       string   // why it is not current
 }
@@ -38,45 +41,86 @@ func (l *lookup) newest() time.Time {
 // not know of. Values are read one after the other; that is sound because each
 // only grows, see the package documentation.
 func (c *Cache) lookup(ctx context.Context, p *plan, fc *fetchConfig) (lookup, error) {
-	var l lookup
 	if !c.breaker.allow() {
-		return l, errBreaker
+		return lookup{}, errBreaker
 	}
-	l, err := c.read(ctx, p, fc)
+	rctx, cancel := c.redis.context(ctx)
+	defer cancel()
+	pin := pinnedFrom(ctx)
+	l, err := c.read(rctx, p, fc, pin)
+	if err == nil && l.pinned && !l.current {
+		l, err = c.read(rctx, p, fc, nil)
+	}
+	if err == nil && pin != nil {
+		pin.set(c, p.tokens, l.vals)
+		pin.set(c, l.extra, l.extraVals)
+	}
 	if ctx.Err() == nil {
 		c.breaker.report(err)
 	}
 	return l, err
 }
 
-func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig) (lookup, error) {
-	ctx, cancel := c.redis.context(ctx)
-	defer cancel()
+// read is one attempt, with the values that pin has, if it is not nil.
+func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned) (lookup, error) {
+	local := c.payloads.get(p.name)
 	extra := c.memo.get(p.name)
-	keys := make([]string, 0, len(p.tokenKeys)+len(extra)+2)
-	keys = append(keys, p.tokenKeys...)
+	if local != nil {
+		extra = local.extra
+	}
+	tokens, tokenKeys := p.tokens, p.tokenKeys
+	l := lookup{vals: make([]uint64, len(p.tokens))}
+	var unknown []int
+	if pin != nil {
+		unknown = pin.get(c, tokens, l.vals)
+		l.pinned = len(unknown) < len(tokens)
+		tokens, tokenKeys = pick(tokens, unknown), pick(tokenKeys, unknown)
+	}
+	n := len(tokens)
+	keys := make([]string, 0, n+len(extra)+2)
+	keys = append(keys, tokenKeys...)
 	for _, t := range extra {
 		keys = append(keys, c.keys.key(t))
+	}
+	if local == nil {
+		keys = append(keys, c.fragmentKey(p.name))
 	}
 	if c.cfg.guard {
 		keys = append(keys, c.guardKey())
 	}
-	keys = append(keys, c.fragmentKey(p.name))
-	raw, err := c.redis.mget(ctx, c.redis.read, keys)
-	if err != nil {
-		return lookup{}, redisError("read fragment", err)
+	var raw []any
+	var err error
+	if len(keys) > 0 {
+		if raw, err = c.redis.mget(ctx, c.redis.reads, keys); err != nil {
+			return l, redisError("read fragment", err)
+		}
 	}
-	n := len(p.tokens)
-	l := lookup{vals: make([]uint64, n)}
-	seeded, err := c.parseOrSeed(ctx, c.redis.read, p.tokens, keys[:n], raw[:n], l.vals)
-	if err != nil {
+	vals := l.vals
+	if pin != nil {
+		vals = make([]uint64, n)
+	}
+	if l.seeded, err = c.parseOrSeed(ctx, c.redis.read, tokens, tokenKeys, raw[:n], vals); err != nil {
 		return l, err
 	}
+	for i, u := range unknown {
+		l.vals[u] = vals[i]
+	}
 	l.static = sum(l.vals)
-	last := len(raw) - 1
-	l.lapsed = c.cfg.guard && raw[last-1] == nil
-	stored, ok := raw[last].(string)
-	if !ok {
+	l.lapsed = c.cfg.guard && raw[len(raw)-1] == nil
+	known, ok := parseAll(raw[n : n+len(extra)])
+	if local != nil {
+		if ok && local.version == l.static+sum(known) {
+			l.entry, l.extra, l.extraVals, l.current, l.local = local, extra, known, true, true
+			return l, nil
+		}
+		raw, err = c.redis.mget(ctx, c.redis.reads, []string{c.fragmentKey(p.name)})
+		if err != nil {
+			return l, redisError("read fragment", err)
+		}
+		n, extra, known, ok = 0, nil, nil, true
+	}
+	stored, found := raw[n+len(extra)].(string)
+	if !found {
 		l.why = WhyAbsent
 		return l, nil
 	}
@@ -85,29 +129,54 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig) (lookup, err
 		l.why = WhyFormat
 		return l, nil
 	}
-	l.entry = &e
-	known, ok := parseAll(raw[n : n+len(extra)])
 	if !slices.Equal(extra, e.extra) {
 		c.memo.set(p.name, e.extra)
 		if known, ok, err = c.readExtra(ctx, e.extra); err != nil {
 			return l, err
 		}
 	}
+	l.entry = &e
+	l.finish(c, p, fc, known, ok)
+	return l, nil
+}
+
+// finish decides whether the stored fragment is current, given the values of
+// its extra tokens if all of them exist.
+func (l *lookup) finish(c *Cache, p *plan, fc *fetchConfig, known []uint64, ok bool) {
+	e := l.entry
 	if ok {
 		l.extra, l.extraVals = e.extra, known
 	}
 	l.current = ok && e.version == l.version()
-	switch {
-	case l.current:
-		if e.payload, err = fc.decompress(e.compressor, e.payload); err != nil {
-			l.current, l.why = false, WhyFormat
-		}
-	case seeded || !ok:
-		l.why = WhySeeded
-	default:
+	if !l.current {
 		l.why = WhyVersion
+		if l.seeded || !ok {
+			l.why = WhySeeded
+		}
+		return
 	}
-	return l, nil
+	if l.inflate(fc) != nil {
+		l.current, l.why = false, WhyFormat
+		return
+	}
+	c.payloads.set(p.name, e)
+}
+
+// inflate decompresses the payload of the stored fragment.
+func (l *lookup) inflate(fc *fetchConfig) error {
+	payload, err := fc.decompress(l.entry.compressor, l.entry.payload)
+	if err == nil {
+		l.entry.payload, l.entry.compressor = payload, compressNone
+	}
+	return err
+}
+
+func pick(s []string, at []int) []string {
+	out := make([]string, len(at))
+	for i, a := range at {
+		out[i] = s[a]
+	}
+	return out
 }
 
 // readExtra reads tokens without creating them: a fragment that depends on an
@@ -116,7 +185,7 @@ func (c *Cache) readExtra(ctx context.Context, tokens []string) ([]uint64, bool,
 	if len(tokens) == 0 {
 		return nil, true, nil
 	}
-	raw, err := c.redis.mget(ctx, c.redis.read, c.tokenKeys(tokens))
+	raw, err := c.redis.mget(ctx, c.redis.reads, c.tokenKeys(tokens))
 	if err != nil {
 		return nil, false, redisError("read tokens", err)
 	}
@@ -125,6 +194,9 @@ func (c *Cache) readExtra(ctx context.Context, tokens []string) ([]uint64, bool,
 }
 
 func parseAll(raw []any) ([]uint64, bool) {
+	if len(raw) == 0 {
+		return nil, true
+	}
 	vals := make([]uint64, len(raw))
 	for i, r := range raw {
 		s, ok := r.(string)

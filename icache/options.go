@@ -144,6 +144,28 @@ type fetchConfig struct {
 // less on a miss, for computations that are cheaper than waiting.
 func NoLease() FetchOption { return func(c *fetchConfig) { c.noLease = true } }
 
+// Holdoff treats what is computed within d after an increment as short-lived:
+// it is stored so that it expires d after the increment. Set it to the worst
+// lag of the replicas, if the computation reads from replicas, plus the
+// difference between the clocks of this machine and of Redis. A result is then
+// stale for at most d, at the price of a second computation.
+func Holdoff(d time.Duration) FetchOption { return func(c *fetchConfig) { c.holdoff = d } }
+
+// Stale lets the call return an outdated fragment at once while one caller
+// computes the new one, in the background for [Fetch], if the latest increment
+// of any of its tokens is at most d ago (by the clocks of this machine and of
+// Redis). It gives up the guarantee of the package for this call: what it
+// returns may be d old, counted from the latest increment, or from the moment
+// a token was created again after Redis had lost it.
+//
+// The function given to Fetch runs on after Fetch has returned, with a context
+// that does not end; it must not use what belongs to the request.
+func Stale(d time.Duration) FetchOption { return func(c *fetchConfig) { c.stale = d } }
+
+// StaleOnError lets the call return an outdated fragment if the computation
+// fails, within the same bound as [Stale].
+func StaleOnError(d time.Duration) FetchOption { return func(c *fetchConfig) { c.staleOnError = d } }
+
 // TTL bounds the life of the stored fragment, less up to 10 % at random so
 // that fragments stored together do not expire together. It is for memory and
 // for data that no token covers; 0, the default, stores for as long as Redis
@@ -159,6 +181,13 @@ func Vary(values ...any) FetchOption {
 		}
 	}
 }
+
+// WithVerify computes a share of the hits again, in the background, and reports
+// those that differ to [Hooks.Mismatch]: the way to find a token that is missing
+// from a fragment or from the agent's mapping. share is between 0, the default,
+// and 1. The computation must yield equal bytes for equal data. It runs on
+// after Fetch has returned and must not use what belongs to the request.
+func WithVerify(share float64) Option { return func(c *config) { c.verify = share } }
 
 // WithChecksum stores a CRC-32C with the fragment and takes a fragment whose
 // sum is wrong for a miss.

@@ -35,16 +35,27 @@ local s = string.format('%.0f', now)
 // creates, in seconds, 0 for none. ARGV[3] says what to do with keys that hold
 // no token: "create" one if the key is absent; "skip" absent keys; "scan": skip
 // whatever does not look like a token. It returns the number of tokens written.
+//
+// Two runs over the same token in one call count as one: that is why it sets
+// what it has computed and does not use INCRBY. SET … KEEPTTL for tokens that
+// exist and one MSET for those that do not was the fastest of the forms that
+// keep a time to live (docs/protocol.md).
 var bumpScript = redis.NewScript(luaNow + `
 local mode = ARGV[3]
 local vals = redis.call('MGET', unpack(KEYS, first))
-local n = 0
+local fresh, m, n = {}, 0, 0
 for i = 1, #vals do
   local k, v = KEYS[first + i - 1], vals[i]
   local old = v and tonumber(v)
   if not v then
     if mode == 'create' then
-      if ttl > 0 then redis.call('SET', k, s, 'EX', ttl) else redis.call('SET', k, s) end
+      if ttl > 0 then
+        redis.call('SET', k, s, 'EX', ttl)
+      else
+        fresh[m + 1] = k
+        fresh[m + 2] = s
+        m = m + 2
+      end
       n = n + 1
     end
   elseif mode ~= 'scan' or (old and old >= 1e15 and string.find(v, '^%d+$')) then
@@ -58,7 +69,12 @@ for i = 1, #vals do
     n = n + 1
   end
 end
-if first == 2 and n > 0 then redis.call('SET', KEYS[1], s) end
+if first == 2 and n > 0 then
+  fresh[m + 1] = KEYS[1]
+  fresh[m + 2] = s
+  m = m + 2
+end
+if m > 0 then redis.call('MSET', unpack(fresh)) end
 return n
 `)
 

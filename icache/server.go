@@ -1,0 +1,117 @@
+package icache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// server is a Redis in one of two forms. A single server takes commands with
+// many keys; a Cluster takes pipelines of commands with one slot each.
+type server struct {
+	rdb     redis.UniversalClient // for writes: the client's own timeouts
+	read    redis.UniversalClient // for Fetch: short timeouts
+	reads   redis.UniversalClient // for the MGETs of Fetch: read, perhaps pipelined
+	cluster bool
+	timeout time.Duration
+	warning error
+}
+
+func newServer(rdb redis.UniversalClient, timeout time.Duration) (server, error) {
+	s := server{rdb: rdb, read: rdb, reads: rdb, timeout: timeout}
+	switch c := rdb.(type) {
+	case nil:
+		return s, errors.New("icache: the redis client is nil")
+	case *redis.Client:
+		o := c.Options()
+		if o.ClientSideCacheConfig != nil || o.ClientSideCache != nil {
+			return s, errors.New("icache: the redis client has a client-side cache, which would serve old tokens; use a client without, and WithTracking")
+		}
+		if timeout > 0 {
+			s.read = c.WithTimeout(timeout)
+			s.reads = s.read
+		}
+	case *redis.ClusterClient:
+		o := c.Options()
+		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return s, errors.New("icache: the cluster client reads from replicas (ReadOnly, RouteByLatency or RouteRandomly), which lag behind increments; use a client without")
+		}
+		s.cluster = true
+		if timeout > 0 && !o.ContextTimeoutEnabled {
+			s.warning = ErrContextTimeout
+		}
+	case *redis.Ring:
+		return s, errors.New("icache: a redis.Ring moves tokens to other shards when one is down, which brings old values back; use Sentinel or Cluster")
+	default:
+		// An unknown client gets what works everywhere.
+		s.cluster = true
+	}
+	return s, nil
+}
+
+// context bounds one round trip.
+func (s *server) context(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.timeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.timeout)
+}
+
+// mget returns the values of keys: a string, or nil for an absent key.
+func (s *server) mget(ctx context.Context, rdb redis.UniversalClient, keys []string) ([]any, error) {
+	if !s.cluster {
+		return rdb.MGet(ctx, keys...).Result()
+	}
+	pipe := rdb.Pipeline()
+	cmds := make([]*redis.StringCmd, len(keys))
+	for i, k := range keys {
+		cmds[i] = pipe.Get(ctx, k)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	vals := make([]any, len(keys))
+	for i, cmd := range cmds {
+		switch v, err := cmd.Result(); {
+		case err == nil:
+			vals[i] = v
+		case !isNil(err):
+			return nil, err
+		}
+	}
+	return vals, nil
+}
+
+// chunks splits token keys into calls of a script: of at most n keys, and on a
+// Cluster of one slot each. It returns the keys' positions beside.
+func (s *server) chunks(keys []string, n int) [][]int {
+	if !s.cluster {
+		var out [][]int
+		for lo := 0; lo < len(keys); lo += n {
+			idx := make([]int, 0, min(n, len(keys)-lo))
+			for i := lo; i < min(lo+n, len(keys)); i++ {
+				idx = append(idx, i)
+			}
+			out = append(out, idx)
+		}
+		return out
+	}
+	last := make(map[uint16]int, len(keys)) // slot → its open chunk
+	var out [][]int
+	for i, k := range keys {
+		slot := keySlot(k)
+		j, ok := last[slot]
+		if !ok || len(out[j]) == n {
+			j = len(out)
+			out = append(out, nil)
+			last[slot] = j
+		}
+		out[j] = append(out[j], i)
+	}
+	return out
+}
+
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+func unexpected(what string, v any) error { return fmt.Errorf("icache: unexpected %s %T", what, v) }
