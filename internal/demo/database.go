@@ -10,9 +10,9 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -184,6 +184,12 @@ func (d database) viewers(ctx context.Context) ([]viewer, error) {
 	return collect[viewer](ctx, d.pool, `SELECT id, name FROM icache_demo.viewers ORDER BY id`)
 }
 
+func (d database) viewerName(ctx context.Context, id int) (string, error) {
+	var name string
+	err := d.pool.QueryRow(ctx, `SELECT name FROM icache_demo.viewers WHERE id = $1`, id).Scan(&name)
+	return name, err
+}
+
 const filmColumns = `f.id, f.title, f.year, f.runtime, f.genres,
 	ARRAY(SELECT p.name FROM icache_demo.credits c JOIN icache_demo.people p ON p.id = c.person_id
 	      WHERE c.film_id = f.id AND c.role = 'director' ORDER BY c.position) AS directors,
@@ -224,14 +230,28 @@ func (d database) votes(ctx context.Context, film int) ([]vote, error) {
 		JOIN icache_demo.viewers v ON v.id = r.viewer_id WHERE r.film_id = $1 ORDER BY v.name`, film)
 }
 
-// rate stores a viewer's stars for a film and returns when the commit was acknowledged.
-func (d database) rate(ctx context.Context, viewer, film, stars int) (time.Time, error) {
+// rate stores a viewer's stars for a film.
+func (d database) rate(ctx context.Context, viewer, film, stars int) error {
 	_, err := d.pool.Exec(ctx, `INSERT INTO icache_demo.ratings (viewer_id, film_id, stars) VALUES ($1, $2, $3)
 		ON CONFLICT (viewer_id, film_id) DO UPDATE SET stars = excluded.stars`, viewer, film, stars)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("rate film %d: %w", film, err)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == foreignKeyViolation {
+		return pgx.ErrNoRows // no such film or viewer
 	}
-	return time.Now(), nil
+	if err != nil {
+		return fmt.Errorf("rate film %d: %w", film, err)
+	}
+	return nil
+}
+
+const foreignKeyViolation = "23503"
+
+// stars returns a viewer's rating of a film, 0 if there is none.
+func (d database) stars(ctx context.Context, viewer, film int) (int, error) {
+	var n int
+	err := d.pool.QueryRow(ctx, `SELECT coalesce((SELECT stars FROM icache_demo.ratings WHERE viewer_id = $1 AND film_id = $2), 0)`,
+		viewer, film).Scan(&n)
+	return n, err
 }
 
 func collect[T any](ctx context.Context, pool *pgxpool.Pool, sql string, args ...any) ([]T, error) {

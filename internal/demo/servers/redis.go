@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"sync"
 	"time"
@@ -114,11 +115,17 @@ func pingRedis(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	opt.ContextTimeoutEnabled = true
-	opt.DialerRetries = 1
-	client := redis.NewClient(opt)
-	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
+	// go-redis would log every attempt to dial a server that is not there (yet).
+	conn, err := (&net.Dialer{}).DialContext(ctx, opt.Network, opt.Addr)
+	if err != nil {
+		return err
+	}
+	_ = conn.Close()
+	opt.ContextTimeoutEnabled = true
+	opt.PoolSize, opt.MaxRetries = 1, -1
+	client := redis.NewClient(opt)
+	defer client.Close()
 	return client.Ping(ctx).Err()
 }
