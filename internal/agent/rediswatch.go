@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -100,6 +101,11 @@ func redisIdentity(ctx context.Context, rdb redis.UniversalClient) (identity, ve
 		pipe := c.Pipeline()
 		server, replication := pipe.Info(ctx, "server"), pipe.Info(ctx, "replication")
 		if _, err := pipe.Exec(ctx); err != nil {
+			// A server that answers, but not to INFO (by its ACL, or because it is
+			// a stand-in), is there; only its restarts go unnoticed.
+			if _, answered := errors.AsType[redis.Error](err); answered && c.Ping(ctx).Err() == nil {
+				return "", "unknown", nil
+			}
 			return "", "", fmt.Errorf("ask redis for its run id: %w", err)
 		}
 		s, r := infoFields(server.Val()), infoFields(replication.Val())
