@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/spf13/cobra"
 )
 
@@ -35,6 +36,7 @@ type app struct {
 // Run executes one command line and returns the exit code of the process. It
 // returns soon after ctx ends.
 func Run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
+	logging.Disable() // go-redis writes to the process's stderr; its errors are reported here
 	a := &app{env: env, stdout: stdout, stderr: stderr}
 	root := a.root()
 	root.SetArgs(args)
@@ -64,8 +66,10 @@ to cache tokens by config and increments them in Redis.
   icache-agent run -c icache.yaml        watch and bump`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          noArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// cobra sets this only on its own path to an unknown command.
+		SuggestionsMinimumDistance: 2,
+		Args:                       noArgs,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
