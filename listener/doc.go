@@ -8,15 +8,15 @@
 //
 // # States
 //
-//	                    error: pause, growing, with jitter
-//	       ┌───────────────────────────────────────────────────────┐
-//	       ▼                                                       │
-//	  connecting ──► standby ──► catching up ──► awake ◄──► asleep ┤
-//	                (another     (a backlog)    (polls)    (waits  │
-//	                 leads)                                for the │
-//	                                 ▲            │        bell)   │
-//	                                 └─ blocked ◄─┘                │
-//	                                   (the handler fails) ────────┘
+//	                  error: pause, growing, with jitter
+//	     ┌───────────────────────────────────────────────────────┐
+//	     ▼                                                       │
+//	connecting ──► standby ──► catching up ──► awake ◄──► asleep ┤
+//	              (another     (a backlog)    (polls)    (waits  │
+//	               leads)                                for the │
+//	                               ▲            │        bell)   │
+//	                               └─ blocked ◄─┘                │
+//	                                 (the handler fails) ────────┘
 //
 // Any number of listeners may run; a session advisory lock makes one of them
 // the leader. A standby asks for the lock a few times a second, so it takes

@@ -76,16 +76,21 @@ func newDoorbell(t bellTuning, wake Wake, now time.Time) *doorbell {
 	return &doorbell{bellTuning: t, never: wake == WakePoll, rated: now, interval: t.pollMin, holdFor: t.hold}
 }
 
+// rateAt returns the rate, as it has decayed since it was last taken.
+func (d *doorbell) rateAt(now time.Time) float64 {
+	return d.rate * math.Exp(-max(0, now.Sub(d.rated)).Seconds()/d.window.Seconds())
+}
+
 // next returns what to do with the lock before the next poll.
 func (d *doorbell) next(now time.Time) lockOp {
 	switch {
-	case d.held && (d.rate > d.awakeRate || d.contended > 1):
+	case d.held && (d.rateAt(now) > d.awakeRate || d.contended > 1):
 		return lockRelease
 	case d.held || d.never:
 		return lockKeep
 	case now.Sub(d.busy) >= d.idle:
 		return lockTry
-	case d.rate < d.asleepRate && !now.Before(d.holdUntil):
+	case d.rateAt(now) < d.asleepRate && !now.Before(d.holdUntil):
 		return lockTry
 	default:
 		return lockKeep
@@ -94,7 +99,7 @@ func (d *doorbell) next(now time.Time) lockOp {
 
 // wantsProbe reports whether the next poll should look for writers that queue.
 func (d *doorbell) wantsProbe(now time.Time) bool {
-	return d.held && d.rate > d.probeRate && now.Sub(d.probed) >= d.probe
+	return d.held && d.rateAt(now) > d.probeRate && now.Sub(d.probed) >= d.probe
 }
 
 // probeResult takes in how many writers queue for the lock of NOTIFY.
@@ -110,9 +115,7 @@ func (d *doorbell) probeResult(now time.Time, waiting int) {
 // polled takes in the result of a poll: the number of transactions that it saw,
 // and whether the lock was obtained, if it was tried.
 func (d *doorbell) polled(now time.Time, transactions int, op lockOp, got bool) {
-	elapsed := max(0, now.Sub(d.rated))
-	d.rated = now
-	d.rate = d.rate*math.Exp(-elapsed.Seconds()/d.window.Seconds()) + float64(transactions)/d.window.Seconds()
+	d.rate, d.rated = d.rateAt(now)+float64(transactions)/d.window.Seconds(), now
 	switch {
 	case op == lockRelease:
 		d.held = false

@@ -85,6 +85,9 @@ func (ld *leader) large(ctx context.Context, xid uint64) error {
 			if err != nil {
 				return err
 			}
+			if ld.l.hooks.read != nil {
+				ld.l.hooks.read(b)
+			}
 			if current != files {
 				ld.l.log.InfoContext(ctx, "listener: an outbox table was rewritten while it was read, reading it again")
 				return nil
@@ -117,7 +120,7 @@ func (ld *leader) pageCounts(ctx context.Context) (pages [2]uint32, files string
 	var p0, p1 int64
 	err = ld.conn.QueryRow(ctx, fmt.Sprintf(`
 SELECT pg_relation_size(%[1]s) / b, pg_relation_size(%[2]s) / b, pg_relation_filenode(%[1]s) || ' ' || pg_relation_filenode(%[2]s)
-  FROM current_setting('block_size')::int AS b`, literal(n.Outbox(0)), literal(n.Outbox(1)))).Scan(&p0, &p1, &files)
+  FROM (SELECT current_setting('block_size')::int AS b) AS s`, literal(n.Outbox(0)), literal(n.Outbox(1)))).Scan(&p0, &p1, &files)
 	if err != nil {
 		return pages, "", fmt.Errorf("read the size of the outbox: %w", err)
 	}

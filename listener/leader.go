@@ -85,9 +85,6 @@ func (s *session) takeOver(ctx, work context.Context) (*leader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.hooks.epoch != nil {
-		l.hooks.epoch(&e)
-	}
 	saved, err := s.loadCursor(work)
 	if err != nil {
 		return nil, err
@@ -145,8 +142,8 @@ func (ld *leader) step(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.hooks.polled != nil {
-		l.hooks.polled(b)
+	if l.hooks.read != nil {
+		l.hooks.read(b)
 	}
 	now = time.Now()
 	if b.waiting >= 0 {
@@ -175,7 +172,11 @@ func (ld *leader) read(op lockOp, probe bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ld.work, d)
 	defer cancel()
-	if err := ld.poll(ctx, &ld.batch, ld.cursor, op, probe, ld.limit); err != nil {
+	limit := ld.limit
+	if ld.l.hooks.limit != nil {
+		limit = ld.l.hooks.limit()
+	}
+	if err := ld.poll(ctx, &ld.batch, ld.cursor, op, probe, limit); err != nil {
 		return err
 	}
 	ld.l.timeouts.Store(0)
@@ -219,9 +220,6 @@ func (ld *leader) rest(ctx context.Context) error {
 		d := ld.due().Sub(time.Now())
 		if d <= 0 {
 			break
-		}
-		if ld.l.hooks.slept != nil {
-			ld.l.hooks.slept()
 		}
 		if err := ld.wait(ctx, d); err != nil {
 			return err

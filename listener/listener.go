@@ -31,11 +31,10 @@ type Listener struct {
 
 // hooks are points at which tests look on or interfere. They are nil otherwise.
 type hooks struct {
-	slept  func()           // about to wait for the doorbell
-	polled func(b *batch)   // a poll has returned
-	led    func(s *session) // the leader lock has been obtained
-	files  func(table int)  // between two page ranges
-	epoch  func(e *epoch)   // the server has been identified
+	limit func() int       // the most rows of a poll
+	read  func(b *batch)   // a batch has been read
+	files func(table int)  // between two page ranges
+	led   func(s *session) // the leader lock has been obtained
 }
 
 // Run applies changes until ctx ends, and then returns nil once the batch in
