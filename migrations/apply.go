@@ -18,6 +18,7 @@ import (
 const (
 	codeLockNotAvailable     = "55P03"
 	codeUndefinedObject      = "42704"
+	codeUndefinedFunction    = "42883"
 	codeInternal             = "XX000" // "tuple concurrently updated"
 	codeUniqueViolation      = "23505"
 	codeDuplicateObject      = "42710"
@@ -54,6 +55,9 @@ func (m *Migrator) Plan(ctx context.Context) (*Plan, error) {
 // be locked in time a *[BusyError]. After an error nothing has changed.
 func (m *Migrator) Up(ctx context.Context) (*Plan, error) {
 	plan, err := m.apply(ctx, m.planUp)
+	if _, ok := errors.AsType[*CheckError](err); ok {
+		return nil, err // its lines begin with a position
+	}
 	if err != nil {
 		return nil, fmt.Errorf("migrate up: %w", err)
 	}

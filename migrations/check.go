@@ -231,7 +231,7 @@ func (c *checker) when(ctx context.Context, rule *mapping.CompiledRule, t *table
 	description, err := nested.Prepare(ctx, "", query)
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		hint := "use columns of the table, and name functions outside pg_catalog with their schema"
-		if pgErr.Hint != "" {
+		if pgErr.Hint != "" && pgErr.Code != codeUndefinedFunction {
 			hint = pgErr.Hint
 		}
 		c.fail(rule, "when", "the condition is not valid: "+pgErr.Message, hint)

@@ -3,6 +3,7 @@ package migrations_test
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -116,10 +117,33 @@ func canonical(t *testing.T, keys []byte) string {
 	return join(texts)
 }
 
+func commas(texts []string) string { return strings.Join(texts, ",") }
+
 func rule(table string, tokens ...string) mapping.Rule {
 	name, err := mapping.ParseTableName(table)
 	if err != nil {
 		panic(err)
 	}
 	return mapping.Rule{Table: name, Tokens: tokens}
+}
+
+func (b *bench) background() context.Context { return context.WithoutCancel(b.ctx) }
+
+// upToDateAfterUp runs Up and requires that nothing is left to do.
+func (b *bench) upToDateAfterUp() {
+	b.Helper()
+	_, err := b.migrator().Up(b.ctx)
+	require.NoError(b, err)
+	plan, err := b.migrator().Plan(b.ctx)
+	require.NoError(b, err)
+	require.True(b, plan.Empty(), plan.SQL())
+}
+
+// requireClean requires that nothing in the database reminds of icache.
+func (b *bench) requireClean() {
+	b.Helper()
+	var count int
+	require.NoError(b, b.conn.QueryRow(b.ctx, `SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = $1)
+		+ (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal) + (SELECT count(*) FROM pg_proc WHERE oid >= 16384)`, b.names().Schema()).Scan(&count))
+	require.Zero(b, count)
 }

@@ -137,10 +137,10 @@ func (p *projection) changedKeys(limit int) string {
         WHERE %s) THEN '[{}]' ELSE '[]' END;
 `, from, differ)
 		}
-		return p.collect(limit, fmt.Sprintf(`SELECT DISTINCT %[1]s FROM %[2]s
+		return p.collect(limit, fmt.Sprintf(`SELECT DISTINCT %[8]s FROM %[2]s
         CROSS JOIN LATERAL (VALUES (o.%[3]s IS NOT NULL, %[4]s), (n.%[3]s IS NOT NULL, %[5]s)) AS k(present, %[1]s)
         WHERE k.present AND %[6]s LIMIT %[7]d`,
-			p.aliases(), from, key, p.values("o"), p.values("n"), differ, limit))
+			p.aliases(""), from, key, p.values("o"), p.values("n"), differ, limit, p.aliases("k.")))
 	}
 
 	side := func(rows, alias string) string {
@@ -155,7 +155,7 @@ func (p *projection) changedKeys(limit int) string {
 	if len(p.sources) == 0 {
 		return fmt.Sprintf("      icache_keys := CASE WHEN EXISTS (SELECT FROM %s) THEN '[{}]' ELSE '[]' END;\n", difference)
 	}
-	return p.collect(limit, fmt.Sprintf("SELECT DISTINCT %s FROM %s LIMIT %d", p.aliases(), difference, limit))
+	return p.collect(limit, fmt.Sprintf("SELECT DISTINCT %s FROM %s LIMIT %d", p.aliases("d."), difference, limit))
 }
 
 func (p *projection) collect(limit int, query string) string {
@@ -297,7 +297,7 @@ func (p *projection) build(value func(int) string) string {
 // column may have a collation for which different texts are equal.
 func (p *projection) values(alias string) string { return p.list(alias, false) }
 
-// named is values with the names that aliases returns.
+// named is values with the names of aliases.
 func (p *projection) named(alias string) string { return p.list(alias, true) }
 
 func (p *projection) list(alias string, named bool) string {
@@ -314,10 +314,11 @@ func (p *projection) list(alias string, named bool) string {
 	return strings.Join(items, ", ")
 }
 
-func (p *projection) aliases() string {
+// aliases returns the names of the values, each after the prefix.
+func (p *projection) aliases(prefix string) string {
 	items := make([]string, len(p.sources))
 	for i := range items {
-		items[i] = fmt.Sprintf("k%d", i+1)
+		items[i] = fmt.Sprintf("%sk%d", prefix, i+1)
 	}
 	return strings.Join(items, ", ")
 }
