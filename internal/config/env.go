@@ -29,10 +29,10 @@ func envName(path string) string {
 func readEnv(environ []string) (*layer, []string) {
 	l := newLayer()
 	known := map[string]*field{}
-	names := []string{fileEnv}
+	names := []string{strings.TrimPrefix(fileEnv, envPrefix)}
 	for path, f := range settings {
 		known[envName(path)] = f
-		names = append(names, envName(path))
+		names = append(names, strings.TrimPrefix(envName(path), envPrefix))
 	}
 	slices.Sort(names)
 	var unknown, kubernetes []string
@@ -60,8 +60,8 @@ func readEnv(environ []string) (*layer, []string) {
 	slices.Sort(unknown)
 	for _, name := range unknown {
 		w := "unknown environment variable " + name
-		if hint := suggest.DidYouMean(name, names); hint != "" {
-			w += " (" + hint + ")"
+		if near := suggest.Closest(strings.TrimPrefix(name, envPrefix), names); near != "" {
+			w += ` (did you mean "` + envPrefix + near + `"?)`
 		}
 		warnings = append(warnings, w)
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -123,15 +124,10 @@ func cause(err error) string {
 func displaceURLs(k *koanf.Koanf, l *layer) {
 	for _, section := range []string{"postgres", "redis"} {
 		values, _ := l.values[section].(map[string]any)
-		_, hasURL := values["url"]
-		_, hasFile := values["url_file"]
-		switch {
-		case hasURL && hasFile:
-			l.fail(l.at[section+".url_file"], "both "+section+".url and "+section+".url_file", "keep one")
-		case hasURL:
-			k.Delete(section + ".url_file")
-		case hasFile:
-			k.Delete(section + ".url")
+		for key, other := range map[string]string{"url": "url_file", "url_file": "url"} {
+			if _, ok := values[key]; ok {
+				k.Delete(section + "." + other)
+			}
 		}
 	}
 }
@@ -149,13 +145,10 @@ func (l *layer) error() error {
 		return nil
 	}
 	slices.SortStableFunc(l.problems, func(a, b *mapping.Error) int {
-		if a.Pos.File != b.Pos.File || a.Pos.Line != b.Pos.Line {
-			if a.Pos.File == b.Pos.File {
-				return a.Pos.Line - b.Pos.Line
-			}
-			return 0
+		if a.Pos.Line == 0 || b.Pos.Line == 0 {
+			return cmp.Compare(b.Pos.Line, a.Pos.Line) // what is not in the file comes last
 		}
-		return a.Pos.Column - b.Pos.Column
+		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
 	})
 	return &Error{Problems: l.problems}
 }
@@ -171,6 +164,10 @@ func readSecret(l *layer, section string, url URL, file, config string) URL {
 		return url
 	}
 	pos := l.at[section+".url_file"]
+	if url != "" {
+		l.fail(pos, "both "+section+".url and "+section+".url_file", "keep one")
+		return ""
+	}
 	if !filepath.IsAbs(file) && pos.Line > 0 {
 		file = filepath.Join(filepath.Dir(config), file)
 	}

@@ -76,7 +76,7 @@ func (r *yamlReader) syntax(err error) {
 	pos.Line, _ = strconv.Atoi(m[1])
 	hint := ""
 	if strings.Contains(m[2], "cannot start any token") || strings.Contains(m[2], "mapping values are not allowed") || strings.Contains(m[2], "did not find expected") {
-		hint = `check the indentation, and put a value with { } [ ] : # or " in it into quotes`
+		hint = `check the indentation from here on, and put a value with { } [ ] : # or " in it into quotes`
 	}
 	r.fail(pos, "not valid YAML: "+m[2], hint)
 }
@@ -127,6 +127,7 @@ type pair struct{ key, value *yaml.Node }
 func (r *yamlReader) section(n *yaml.Node, f *field, path string) map[string]any {
 	values := map[string]any{}
 	n = resolve(n)
+	r.at[path] = r.pos(n)
 	if !r.spend(n) || n.ShortTag() == "!!null" {
 		return values
 	}
@@ -138,7 +139,6 @@ func (r *yamlReader) section(n *yaml.Node, f *field, path string) map[string]any
 		r.fail(r.pos(n), what+" must be keys with values, not "+describeNode(n), "known keys: "+strings.Join(f.names(), ", "))
 		return values
 	}
-	r.at[path] = r.pos(n)
 	for _, p := range r.pairs(n, 0) {
 		child := f.child(p.key.Value)
 		if child == nil {
