@@ -177,7 +177,11 @@ func TTL(d time.Duration) FetchOption { return func(c *fetchConfig) { c.ttl = d 
 func Vary(values ...any) FetchOption {
 	return func(c *fetchConfig) {
 		for _, v := range values {
-			c.vary = append(c.vary[:len(c.vary):len(c.vary)], fmt.Sprint(v))
+			s, ok := v.(string)
+			if !ok {
+				s = fmt.Sprint(v)
+			}
+			c.vary = append(c.vary[:len(c.vary):len(c.vary)], s)
 		}
 	}
 }
