@@ -32,6 +32,7 @@ type Cache struct {
 // seams let tests break the protocol on purpose, to see that they notice. All
 // are zero otherwise.
 type seams struct {
+	bump, seed   *redis.Script
 	flightByName bool
 	beforeStore  func(f *Fragment, e *entry)
 }

@@ -1,6 +1,7 @@
 package icache
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -76,7 +77,7 @@ func (c *Cache) incr(ctx context.Context, tokens []string) error {
 // each.
 func (c *Cache) bump(ctx context.Context, keys []string, chunks [][]int) []error {
 	calls := make([]call, len(chunks))
-	script := bumpScript
+	script := cmp.Or(c.seams.bump, bumpScript)
 	for i, chunk := range chunks {
 		calls[i] = c.scriptCall(keys, chunk)
 		if c.cfg.legacy {

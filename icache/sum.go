@@ -1,6 +1,7 @@
 package icache
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -94,7 +95,7 @@ func (c *Cache) seed(ctx context.Context, rdb redis.UniversalClient, tokens, key
 	for i, chunk := range chunks {
 		calls[i] = c.scriptCall(ks, chunk)
 	}
-	for i, cmd := range runScripts(ctx, rdb, seedScript, calls) {
+	for i, cmd := range runScripts(ctx, rdb, cmp.Or(c.seams.seed, seedScript), calls) {
 		out, err := cmd.StringSlice()
 		if err != nil {
 			return redisError("create tokens", err)
