@@ -23,7 +23,7 @@ func ParseSize(s string) (Size, error) {
 	digits := strings.TrimRight(s, "kKMGTiB ")
 	unit := strings.TrimSpace(s[len(digits):])
 	n, err := strconv.ParseFloat(digits, 64)
-	if err != nil || n < 0 || strings.ContainsAny(digits, "eExX_+-") {
+	if err != nil || strings.Trim(digits, "0123456789.") != "" {
 		return 0, fmt.Errorf("%q is not a size", s)
 	}
 	for _, u := range sizeUnits {

@@ -23,14 +23,17 @@ const (
 	masked = "xxxxx"
 )
 
-// Parts of a connection string that are shown; what is not listed is masked.
+// Parts of a connection string that are shown; others are left out.
 var (
 	harmlessParams = []string{
-		"sslmode", "sslrootcert", "application_name", "target_session_attrs", "connect_timeout", "search_path",
+		"sslmode", "sslrootcert", "application_name", "target_session_attrs", "connect_timeout", "search_path", "user",
 		"master", "db", "protocol", "client_name", "dial_timeout", "read_timeout", "write_timeout", "pool_size",
 	}
 	harmlessWords = []string{"host", "hostaddr", "port", "dbname", "user", "sslmode", "service", "application_name"}
-	keywordValue  = regexp.MustCompile(`(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s']+)`)
+
+	withScheme    = regexp.MustCompile(`^[a-z][a-z-]*://`)
+	keywordValue  = regexp.MustCompile(`(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s'\\]+)(?:\s+|$)`)
+	keywordValues = regexp.MustCompile(`^\s*(?:` + keywordValue.String() + `)+$`)
 )
 
 // String returns the URL without password and without anything that might be
@@ -39,7 +42,7 @@ func (u URL) String() string {
 	switch {
 	case u == "":
 		return ""
-	case !strings.Contains(string(u), "://"):
+	case !withScheme.MatchString(string(u)):
 		return redactWords(string(u))
 	}
 	p, err := url.Parse(string(u))
@@ -51,14 +54,16 @@ func (u URL) String() string {
 			p.User = url.UserPassword(p.User.Username(), masked)
 		}
 	}
-	if q := p.Query(); len(q) > 0 {
-		for name := range q {
-			if !slices.Contains(harmlessParams, name) {
-				q[name] = []string{masked}
-			}
-		}
-		p.RawQuery = q.Encode()
+	params, err := url.ParseQuery(p.RawQuery)
+	if err != nil {
+		return hidden
 	}
+	for name := range params {
+		if !slices.Contains(harmlessParams, name) {
+			delete(params, name)
+		}
+	}
+	p.RawQuery = params.Encode()
 	return p.String()
 }
 
@@ -70,6 +75,9 @@ func misread(u *url.URL) bool {
 
 // redactWords is String for "host=db user=icache password=…".
 func redactWords(s string) string {
+	if !keywordValues.MatchString(s) {
+		return hidden
+	}
 	var shown []string
 	for _, m := range keywordValue.FindAllStringSubmatch(s, -1) {
 		if slices.Contains(harmlessWords, m[1]) {
