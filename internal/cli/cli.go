@@ -12,9 +12,12 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/spf13/cobra"
+
+	"github.com/icache-go/icache-agent/internal/suggest"
 )
 
 // Exit codes.
@@ -36,7 +39,7 @@ type app struct {
 // Run executes one command line and returns the exit code of the process. It
 // returns soon after ctx ends.
 func Run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
-	logging.Disable() // go-redis writes to the process's stderr; its errors are reported here
+	quietRedis()
 	a := &app{env: env, stdout: stdout, stderr: stderr}
 	root := a.root()
 	root.SetArgs(args)
@@ -54,6 +57,10 @@ func Run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	return exitCode(err)
 }
 
+// quietRedis keeps go-redis from writing to the process's stderr; its errors
+// are reported here.
+var quietRedis = sync.OnceFunc(logging.Disable)
+
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "icache-agent",
@@ -66,10 +73,8 @@ to cache tokens by config and increments them in Redis.
   icache-agent run -c icache.yaml        watch and bump`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		// cobra sets this only on its own path to an unknown command.
-		SuggestionsMinimumDistance: 2,
-		Args:                       noArgs,
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:          noArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
@@ -121,11 +126,15 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if cmd.HasSubCommands() {
-		hint := ""
-		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-			hint = fmt.Sprintf("; did you mean %q?", s[0])
+		var names []string
+		for _, sub := range cmd.Commands() {
+			names = append(names, sub.Name())
 		}
-		return usageErrorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), hint)
+		hint := suggest.DidYouMean(args[0], names)
+		if hint == "" {
+			hint = fmt.Sprintf("see '%s --help'", cmd.CommandPath())
+		}
+		return usageErrorf("unknown command %q for %q (%s)", args[0], cmd.CommandPath(), hint)
 	}
 	return usageErrorf("%q takes no arguments, got %q (see '%s --help')", cmd.CommandPath(), args[0], cmd.CommandPath())
 }
