@@ -29,14 +29,10 @@ type Fragment struct {
 // stands and cannot be called back. Everybody else uses [Write]. A Block is not
 // safe for concurrent use.
 type Block struct {
-	c        *icache.Cache // nil: uncached
-	found    *icache.Fragment
-	ctx      context.Context
-	fragment Fragment
-	id       identity
-	observe  Observer
-	outer    context.Context
-	done     bool
+	ctx    context.Context
+	found  *icache.Fragment // nil: uncached
+	report *report          // nil: nobody observes
+	done   bool
 }
 
 // Begin looks f up in c. If [Block.Hit] says so, what it returns is the output.
@@ -50,20 +46,24 @@ func Begin(ctx context.Context, c *icache.Cache, f Fragment) (*Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Block{c: c, ctx: ctx, outer: ctx, fragment: f, id: id, observe: observer(ctx)}
+	b := &Block{ctx: ctx}
+	opts := append(f.Options[:len(f.Options):len(f.Options)], icache.Vary(id.text))
+	if observe := observer(ctx); observe != nil {
+		b.report = &report{ctx: ctx, observe: observe, cache: c, name: f.Name, tokens: id.tokens, opts: opts}
+		b.ctx = deeper(ctx)
+	}
 	if c == nil {
+		icache.NoStore(ctx) // a fragment around this one would not know its tokens
 		return b, nil
 	}
-	b.fragment.Options = append(f.Options[:len(f.Options):len(f.Options)], icache.Vary(id.text))
-	b.found, err = c.Begin(ctx, f.Name, id.tokens, b.fragment.Options...)
+	found, err := c.Begin(b.ctx, f.Name, id.tokens, opts...)
 	switch {
-	case err == nil && b.found.Hit():
-		b.done = true
-		b.report()
 	case err == nil:
-		b.ctx = b.found.Context()
-		if b.observe != nil {
-			b.ctx = deeper(b.ctx)
+		b.found = found
+		b.ctx = found.Context()
+		if found.Hit() {
+			b.done = true
+			b.report.send(found, 0, nil)
 		}
 	case ctx.Err() != nil || errors.Is(err, icache.ErrBusy):
 		return nil, err
@@ -71,7 +71,6 @@ func Begin(ctx context.Context, c *icache.Cache, f Fragment) (*Block, error) {
 		// Somebody else's rendering failed. Ours may do better, but nobody
 		// knows the version of what it yields.
 		icache.NoStore(ctx)
-		b.c, b.found = nil, nil
 	}
 	return b, nil
 }
@@ -91,47 +90,26 @@ func (b *Block) Context() context.Context { return b.ctx }
 
 // Commit stores what was rendered. The output is not kept.
 func (b *Block) Commit(output []byte) {
-	b.finish(len(output), nil, func() { b.found.Commit(output) })
+	if b.done {
+		return
+	}
+	b.done = true
+	if b.found != nil {
+		b.found.Commit(output)
+	}
+	b.report.send(b.found, len(output), nil)
 }
 
 // Abort ends a block whose rendering failed: nothing is stored, and whoever
 // waits for it gets err, or renders on its own if that is nil. After a hit,
 // Commit or Abort it does nothing.
 func (b *Block) Abort(err error) {
-	b.finish(0, err, func() { b.found.Abort(err) })
-}
-
-func (b *Block) finish(n int, err error, end func()) {
 	if b.done {
 		return
 	}
 	b.done = true
-	if b.found == nil {
-		b.reportUncached(n, err)
-		return
+	if b.found != nil {
+		b.found.Abort(err)
 	}
-	end()
-	b.report()
-}
-
-func (b *Block) report() {
-	if b.observe == nil {
-		return
-	}
-	e := b.found.Event()
-	b.observe(b.outer, Event{
-		Name: b.fragment.Name, Key: b.c.FragmentKey(b.fragment.Name, b.id.tokens, b.fragment.Options...),
-		Tokens: e.Tokens, Version: e.Version, Outcome: e.Outcome, Why: e.Why,
-		Bytes: e.Bytes, Depth: depth(b.outer), Err: e.Err,
-	})
-}
-
-func (b *Block) reportUncached(n int, err error) {
-	if b.observe == nil {
-		return
-	}
-	b.observe(b.outer, Event{
-		Name: b.fragment.Name, Tokens: b.id.tokens, Outcome: icache.Skipped, Why: icache.WhyBypass,
-		Bytes: n, Depth: depth(b.outer), Err: err,
-	})
+	b.report.send(b.found, 0, err)
 }

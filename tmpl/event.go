@@ -47,6 +47,32 @@ func observer(ctx context.Context) Observer {
 	return fn
 }
 
+// report is what an observer has to be told of a block.
+type report struct {
+	ctx     context.Context
+	observe Observer
+	cache   *icache.Cache
+	name    string
+	tokens  []string
+	opts    []icache.FetchOption
+}
+
+// send tells the observer, if there is one, what became of the block: what the
+// cache says, or without one that n bytes were rendered.
+func (r *report) send(found *icache.Fragment, n int, err error) {
+	if r == nil {
+		return
+	}
+	e := Event{Name: r.name, Tokens: r.tokens, Outcome: icache.Skipped, Why: icache.WhyBypass, Bytes: n, Depth: depth(r.ctx), Err: err}
+	if found != nil {
+		f := found.Event()
+		e.Key = r.cache.FragmentKey(r.name, r.tokens, r.opts...)
+		e.Tokens, e.Version, e.Outcome, e.Why = f.Tokens, f.Version, f.Outcome, f.Why
+		e.Age, e.Bytes, e.Err = max(0, f.Age), f.Bytes, f.Err
+	}
+	r.observe(r.ctx, e)
+}
+
 type depthKey struct{}
 
 // depth is the number of fragments around ctx. It is kept for observers only.

@@ -26,7 +26,14 @@
 // no special type.
 //
 // Blocks nest. A block depends on the tokens of the blocks inside it by itself,
-// also when those are hits, and also across {{template}}.
+// also when those are hits, and also across {{template}}. Go code that is called
+// from a block joins in if it is given the block's context, which is the value
+// of icachectx:
+//
+//	{{icache "top" "movies"}}{{range .TopMovies icachectx}} … {{end}}{{endicache}}
+//
+// What it reads with [icache.Fetch] under that context, or names with
+// [icache.Depend], the block depends on.
 //
 // # Guarantees
 //
@@ -55,9 +62,9 @@
 // would be cached as current. So give the template something that reads when it is
 // used, which also saves the query on a hit:
 //
-//	{{icache "top" "movies"}}{{range .TopMovies}}…{{end}}{{endicache}}
+//	{{icache "top" "movies"}}{{range .TopMovies icachectx}} … {{end}}{{endicache}}
 //
-//	func (p *Page) TopMovies() ([]Movie, error) { return p.store.TopMovies(p.ctx) }
+//	func (p *Page) TopMovies(ctx context.Context) ([]Movie, error) { return p.store.TopMovies(ctx) }
 //
 // Where that is not possible, read the tokens first: with [icache.Pin] and
 // Prefetch, before the data.

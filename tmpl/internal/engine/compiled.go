@@ -53,7 +53,7 @@ func newCompiled[T Engine[T]](s *Set[T]) (*compiled[T], error) {
 		c.trees[name] = src.tree
 		for _, b := range src.blocks {
 			hash := hashes[b.id]
-			c.blocks[b.id] = blockInfo{digest: hex.EncodeToString(hash[:]), args: b.args, at: b.at}
+			c.blocks[b.id] = blockInfo{digest: hex.EncodeToString(hash[:]), args: b.args, lead: b.lead}
 		}
 	}
 	if s.flavour.Escapes {

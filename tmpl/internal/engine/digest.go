@@ -94,13 +94,11 @@ func (w *treeHasher) node(n parse.Node) {
 		w.string(string(n.Text))
 	case *parse.IfNode:
 		w.string("if")
-		if id, ok := blockID(&n.BranchNode); ok {
-			// The number depends on what else was parsed: it is not source.
+		if _, ok := blockID(&n.BranchNode); ok {
+			// The number depends on what else was parsed; its text does not.
 			w.string(openName)
-			for _, arg := range n.Pipe.Cmds[0].Args {
-				if arg != parse.Node(id) {
-					w.string(arg.String())
-				}
+			for _, arg := range n.Pipe.Cmds[0].Args[1:] {
+				w.string(arg.String())
 			}
 			w.list(n.List)
 			return
@@ -151,8 +149,9 @@ func templateNodes(list *parse.ListNode, fn func(*parse.TemplateNode)) {
 	}
 }
 
-// blockIDs calls fn for the number of every block below list, in order.
-func blockIDs(list *parse.ListNode, fn func(*parse.NumberNode)) {
+// eachBlock calls fn for the number and the body of every block below list,
+// outer ones first.
+func eachBlock(list *parse.ListNode, fn func(id *parse.NumberNode, body *parse.ListNode)) {
 	if list == nil {
 		return
 	}
@@ -160,16 +159,16 @@ func blockIDs(list *parse.ListNode, fn func(*parse.NumberNode)) {
 		switch n := n.(type) {
 		case *parse.IfNode:
 			if id, ok := blockID(&n.BranchNode); ok {
-				fn(id)
+				fn(id, n.List)
 			}
-			blockIDs(n.List, fn)
-			blockIDs(n.ElseList, fn)
+			eachBlock(n.List, fn)
+			eachBlock(n.ElseList, fn)
 		case *parse.RangeNode:
-			blockIDs(n.List, fn)
-			blockIDs(n.ElseList, fn)
+			eachBlock(n.List, fn)
+			eachBlock(n.ElseList, fn)
 		case *parse.WithNode:
-			blockIDs(n.List, fn)
-			blockIDs(n.ElseList, fn)
+			eachBlock(n.List, fn)
+			eachBlock(n.ElseList, fn)
 		}
 	}
 }

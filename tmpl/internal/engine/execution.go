@@ -32,9 +32,9 @@ type openBlock struct {
 
 // blockInfo is what an execution has to know of a block.
 type blockInfo struct {
-	digest string
+	digest string   // empty if the block must not be cached
 	args   []string // as written in the template
-	at     string
+	lead   []any    // values of the literals that they begin with
 }
 
 // buffers are reused for bodies of ordinary size.
@@ -51,7 +51,7 @@ func putBuffer(b *bytes.Buffer) {
 
 // funcs returns the functions behind the tag.
 func (x *execution) funcs() texttemplate.FuncMap {
-	return texttemplate.FuncMap{openName: x.begin, closeName: x.end, varyName: tmpl.Vary}
+	return texttemplate.FuncMap{openName: x.begin, closeName: x.end, varyName: tmpl.Vary, ctxName: x.context}
 }
 
 // Write captures output while a block is open and passes it on otherwise.
@@ -62,18 +62,30 @@ func (x *execution) Write(p []byte) (int, error) {
 	return x.w.Write(p)
 }
 
-// begin is {{if icache …}}: it reports whether the body has to be rendered.
-func (x *execution) begin(id int, name any, args ...any) (bool, error) {
-	info := &x.blocks[id]
-	s, ok := stringOf(name)
-	if !ok {
-		return false, fmt.Errorf("argument 1 (%s) names the fragment: want a string, not a %T", info.args[0], name)
-	}
-	ctx := x.ctx
+// context is icachectx: the context of the innermost block, or else of the
+// execution.
+func (x *execution) context() context.Context {
 	if n := len(x.open); n > 0 {
-		ctx = x.open[n-1].Context()
+		return x.open[n-1].Context()
 	}
-	b, err := tmpl.Begin(ctx, x.cache, tmpl.Fragment{Name: s, Args: args, Digest: info.digest})
+	return x.ctx
+}
+
+// begin is {{if icache …}}: it reports whether the body has to be rendered.
+func (x *execution) begin(id int, args ...any) (bool, error) {
+	info := &x.blocks[id]
+	if n := len(info.lead); n > 0 {
+		args = append(info.lead[:n:n], args...)
+	}
+	name, ok := stringOf(args[0])
+	if !ok {
+		return false, fmt.Errorf("argument 1 (%s) names the fragment: want a string, not a %T", info.args[0], args[0])
+	}
+	cache := x.cache
+	if info.digest == "" {
+		cache = nil
+	}
+	b, err := tmpl.Begin(x.context(), cache, tmpl.Fragment{Name: name, Args: args[1:], Digest: info.digest})
 	if err != nil {
 		var bad *tmpl.ArgError
 		if errors.As(err, &bad) && bad.Index <= len(info.args) {

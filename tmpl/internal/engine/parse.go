@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 	texttemplate "text/template"
 	"text/template/parse"
 )
@@ -11,12 +12,13 @@ const (
 	openName  = "icache"
 	closeName = "endicache"
 	varyName  = "vary"
+	ctxName   = "icachectx"
 )
 
 // Reserved reports whether name belongs to the tag and cannot be a function of
 // the user's.
 func Reserved(name string) bool {
-	return name == openName || name == closeName || name == varyName
+	return stubs[name] != nil
 }
 
 // stubs let the standard parser accept the tag.
@@ -24,6 +26,7 @@ var stubs = texttemplate.FuncMap{
 	openName:  func(...any) bool { return false },
 	closeName: func(...any) bool { return false },
 	varyName:  func(...any) any { return nil },
+	ctxName:   func() any { return nil },
 }
 
 // source is one template: its tree, with blocks folded, and the blocks in it.
@@ -37,6 +40,7 @@ type block struct {
 	id   int
 	node *parse.IfNode // the folded block
 	args []string      // the arguments as written, for messages
+	lead []any         // the values of the literal strings that they begin with
 	at   string        // file:line:column
 }
 
@@ -95,10 +99,10 @@ func newDonor(name, text string) (*donor, error) {
 	return &donor{open: open, close: close, id: open.Pipe.Cmds[0].Args[1].(*parse.NumberNode)}, nil
 }
 
-// idNode returns the node of a block's number.
-func (d *donor) idNode(id int, pos parse.Pos) *parse.NumberNode {
+// idNode returns the node of a block's number. Messages show text for it.
+func (d *donor) idNode(id int, pos parse.Pos, text string) *parse.NumberNode {
 	n := d.id.Copy().(*parse.NumberNode)
-	n.Pos = pos
+	n.Pos, n.Text = pos, text
 	setID(n, id)
 	return n
 }
@@ -107,7 +111,6 @@ func setID(n *parse.NumberNode, id int) {
 	n.IsInt, n.Int64 = true, int64(id)
 	n.IsUint, n.Uint64 = true, uint64(id)
 	n.IsFloat, n.Float64 = true, float64(id)
-	n.Text = "" // messages show the action as it was written
 }
 
 // closing returns {{if endicache}}{{end}}. It is an {{if}} and not an action
@@ -317,11 +320,22 @@ func (f *folder) fold(open *parse.ActionNode, body []parse.Node, end *parse.Acti
 	b := &block{id: f.nextID()}
 	b.at, _ = f.tree.ErrorContext(open)
 	cmd := open.Pipe.Cmds[0]
-	for _, arg := range cmd.Args[1:] {
+	args := cmd.Args[1:]
+	for _, arg := range args {
 		b.args = append(b.args, arg.String())
 	}
-	id := f.donor.idNode(b.id, open.Pos)
-	cmd.Args = append([]parse.Node{cmd.Args[0], id}, cmd.Args[1:]...)
+	// Evaluating an argument by reflection costs more than all we do with it:
+	// literals are taken out. The number takes their place, also in messages.
+	for len(args) > 0 {
+		literal, ok := args[0].(*parse.StringNode)
+		if !ok {
+			break
+		}
+		b.lead = append(b.lead, literal.Text)
+		args = args[1:]
+	}
+	id := f.donor.idNode(b.id, open.Pos, strings.Join(b.args[:len(b.lead)], " "))
+	cmd.Args = append([]parse.Node{cmd.Args[0], id}, args...)
 
 	n := f.donor.open.Copy().(*parse.IfNode)
 	n.Pos, n.Line, n.Pipe = open.Pos, open.Line, open.Pipe
@@ -337,7 +351,7 @@ func (f *folder) fold(open *parse.ActionNode, body []parse.Node, end *parse.Acti
 
 // blockID returns the number of a folded block, or false for any other node.
 func blockID(n *parse.BranchNode) (*parse.NumberNode, bool) {
-	if len(n.Pipe.Cmds) != 1 || len(n.Pipe.Cmds[0].Args) < 3 {
+	if len(n.Pipe.Cmds) != 1 || len(n.Pipe.Cmds[0].Args) < 2 {
 		return nil, false
 	}
 	args := n.Pipe.Cmds[0].Args

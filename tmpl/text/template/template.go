@@ -70,7 +70,8 @@ func (t *Template) Delims(left, right string) *Template {
 }
 
 // Funcs adds functions for the templates parsed next. It panics if one cannot
-// be called from a template or is named icache, endicache or vary. What a
+// be called from a template or is named icache, endicache, vary or
+// icachectx. What a
 // function does is not part of a block's digest; see the package comment.
 func (t *Template) Funcs(funcs FuncMap) *Template {
 	t.set.Funcs(funcs)

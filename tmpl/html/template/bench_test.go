@@ -1,0 +1,97 @@
+//go:build linux
+
+package template_test
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/icache-go/icache-agent/icache"
+	"github.com/icache-go/icache-agent/tmpl/html/template"
+	"github.com/icache-go/icache-agent/tmpl/internal/tmpltest"
+)
+
+// BenchmarkHit compares hits of the tag to hits of Fetch with the same tokens.
+// A page of blocks and a loop of Fetch take turns, so that a noisy machine disturbs
+// both; the difference is what the tag costs. Medians are told, in wall
+// time and in processor time of this process.
+func BenchmarkHit(b *testing.B) {
+	const blocks = 100
+	cache := tmpltest.Cache(b)
+	body := strings.Repeat("x", 1024)
+	page := template.Must(template.New("page").Parse(
+		`{{range .IDs}}{{icache "rating" "movies" .}}{{$.Body}}{{endicache}}{{end}}`)).Cache(cache)
+	data := struct {
+		IDs  []int
+		Body string
+	}{make([]int, blocks), body}
+	tokens := make([][]string, blocks)
+	for i := range data.IDs {
+		data.IDs[i] = i
+		tokens[i] = []string{"rating", "movies", strconv.Itoa(i)}
+	}
+	ctx := context.Background()
+	fetch := func() {
+		for i := range blocks {
+			_, err := icache.Fetch(ctx, cache, "fetch", tokens[i], func(context.Context) ([]byte, error) { return []byte(body), nil })
+			require.NoError(b, err)
+		}
+	}
+	block := func() { require.NoError(b, page.ExecuteContext(ctx, io.Discard, data)) }
+	fetch()
+	block()
+	var fetches, beyond, beyondCPU []time.Duration
+	for b.Loop() {
+		var wall, cpu [2]time.Duration
+		for _, i := range rand.Perm(2) {
+			start, startCPU := time.Now(), processTime(b)
+			[]func(){fetch, block}[i]()
+			wall[i], cpu[i] = time.Since(start), processTime(b)-startCPU
+		}
+		fetches = append(fetches, wall[0])
+		beyond = append(beyond, wall[1]-wall[0])
+		beyondCPU = append(beyondCPU, cpu[1]-cpu[0])
+	}
+	median := func(d []time.Duration) float64 {
+		slices.Sort(d)
+		return float64(d[len(d)/2].Nanoseconds()) / blocks
+	}
+	b.ReportMetric(median(fetches), "ns/fetch")
+	b.ReportMetric(median(beyond), "ns/beyond")
+	b.ReportMetric(median(beyondCPU), "cpu-ns/beyond")
+	b.ReportMetric(0, "ns/op")
+}
+
+// processTime is the processor time that this process has used.
+func processTime(tb testing.TB) time.Duration {
+	var ts unix.Timespec
+	require.NoError(tb, unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts))
+	return time.Duration(ts.Nano())
+}
+
+// BenchmarkOverhead is the tag without a cache: parsing arguments, capturing,
+// and what the template package does to call two functions.
+func BenchmarkOverhead(b *testing.B) {
+	const blocks = 100
+	text := `{{icache "rating" "movies" .ID}}x{{endicache}}`
+	data := map[string]any{"ID": 42}
+	for name, text := range map[string]string{"tag": text, "none": "x"} {
+		page := template.Must(template.New("page").Parse(strings.Repeat(text, blocks)))
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				require.NoError(b, page.Execute(io.Discard, data))
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/blocks, "ns/block")
+		})
+	}
+}
