@@ -73,6 +73,9 @@ type CompiledRule struct {
 // appearance in the templates.
 func (r *CompiledRule) Sources() []Source { return slices.Clone(r.sources) }
 
+// Follows reports whether any template follows a foreign key.
+func (r *CompiledRule) Follows() bool { return len(r.lookups) > 0 }
+
 // Lookups returns the foreign keys that the templates follow, distinct, in
 // order of appearance.
 func (r *CompiledRule) Lookups() []Lookup { return slices.Clone(r.lookups) }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
@@ -49,6 +50,7 @@ type Agent struct {
 	mapper   atomic.Pointer[mapping.Mapper]
 	cache    *icache.Cache
 	listener *listener.Listener
+	lookups  *lookups
 	feed     *feed
 	metrics  *metrics
 	watch    *redisWatch
@@ -94,7 +96,8 @@ func New(cfg Config) (*Agent, error) {
 	a.metrics = newMetrics(cfg.Version, func() listener.Stats { return a.listener.Stats() })
 	lc := cfg.Postgres
 	lc.Logger = cfg.Logger
-	lc.Handler = newApplier(&a.mapper, cache, a.feed, a.metrics, a.recent, cfg.Logger)
+	a.lookups = newLookups(func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, lc.URL) }, cfg.Logger)
+	lc.Handler = newApplier(&a.mapper, cache, a.lookups, a.feed, a.metrics, a.recent, cfg.Logger)
 	if a.listener, err = listener.New(lc); err != nil {
 		return nil, err
 	}
@@ -124,6 +127,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error { return a.serve(ctx, ln) })
 	}
 	err := g.Wait()
+	a.lookups.close(context.WithoutCancel(ctx))
 	if cerr := a.cache.Close(); err == nil && cerr != nil {
 		err = fmt.Errorf("close the cache: %w", cerr)
 	}

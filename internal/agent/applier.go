@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,8 @@ const (
 	// Beyond it Apply waits for Redis, and Postgres for Apply: that, not the
 	// size of the backlog, is what bounds the agent's memory.
 	pendingTokens = 16 * flightTokens
+	// heldChanges is how many changes wait for one round of lookups at most.
+	heldChanges = 512
 )
 
 // bumper is the part of *icache.Cache that the applier needs.
@@ -34,6 +37,7 @@ type bumper interface {
 type applier struct {
 	mapper  *atomic.Pointer[mapping.Mapper]
 	cache   bumper
+	lookups *lookups
 	feed    *feed
 	metrics *metrics
 	recent  *recentTokens
@@ -43,6 +47,7 @@ type applier struct {
 	spare  *batch
 	flight chan error // of the batch on its way to Redis; nil if there is none
 	flying *batch
+	held   []mapping.Change    // wait for what their foreign keys point to
 	warned map[string]struct{} // unmapped tables already spoken of
 }
 
@@ -64,54 +69,95 @@ func (b *batch) reset() {
 	b.changes = 0
 }
 
-func newApplier(mapper *atomic.Pointer[mapping.Mapper], cache bumper, f *feed, m *metrics, recent *recentTokens, log *slog.Logger) *applier {
+func newApplier(mapper *atomic.Pointer[mapping.Mapper], cache bumper, l *lookups, f *feed, m *metrics, recent *recentTokens, log *slog.Logger) *applier {
 	return &applier{
-		mapper: mapper, cache: cache, feed: f, metrics: m, recent: recent, log: log,
+		mapper: mapper, cache: cache, lookups: l, feed: f, metrics: m, recent: recent, log: log,
 		cur: newBatch(), spare: newBatch(), warned: make(map[string]struct{}),
 	}
 }
 
 // Apply adds the tokens of one change. Equal tokens coalesce until they are sent.
 func (a *applier) Apply(ctx context.Context, c listener.Change) error {
-	m := a.mapper.Load()
 	change := mapping.Change{Table: c.Table, Op: mapping.Op(c.Op), Keys: c.Keys}
-	b := a.cur
-	start := len(b.tokens)
-	tokens, err := m.AppendTokens(b.tokens, change)
-	if errors.Is(err, mapping.ErrNoRule) {
+	rule := a.mapper.Load().Rule(c.Table)
+	if rule == nil {
 		a.unmapped(ctx, c)
 		return nil
 	}
-	if err != nil {
+	a.metrics.change(c.Table, c.Op)
+	a.cur.changes++
+	if c.Keys != nil && rule.Follows() {
+		change.Keys = bytes.Clone(c.Keys)
+		if a.held = append(a.held, change); len(a.held) < heldChanges {
+			return nil
+		}
+		if err := a.release(ctx); err != nil {
+			return err
+		}
+	} else if err := a.add(ctx, change, nil); err != nil {
+		return err
+	}
+	if n := len(a.cur.tokens); n >= flightTokens {
+		return a.launch(ctx, n >= pendingTokens)
+	}
+	return nil
+}
+
+// release follows the foreign keys of the changes that were held back for it.
+func (a *applier) release(ctx context.Context) error {
+	if len(a.held) == 0 {
+		return nil
+	}
+	m := a.mapper.Load()
+	var keys []mapping.LookupKey
+	for _, c := range a.held {
+		// Malformed keys come up again, and are dealt with, in add.
+		keys, _ = m.AppendLookups(keys, c)
+	}
+	resolved := a.lookups.resolve(ctx, keys)
+	for _, c := range a.held {
+		if err := a.add(ctx, c, resolved); err != nil {
+			return err
+		}
+	}
+	clear(a.held)
+	a.held = a.held[:0]
+	return nil
+}
+
+// add maps a change and adds, of its tokens, those that the batch does not have yet.
+func (a *applier) add(ctx context.Context, c mapping.Change, res mapping.Resolver) error {
+	m, b := a.mapper.Load(), a.cur
+	start := len(b.tokens)
+	tokens, err := m.AppendTokensWith(b.tokens, c, res)
+	if errors.Is(err, mapping.ErrKeys) {
 		// Whatever is in keys, the row did change: fall back to the whole table.
 		a.metrics.invalid.Inc()
 		a.log.WarnContext(ctx, "agent: keys could not be read, treating the whole table as changed",
-			"table", c.Table, "op", change.Op.String(), "error", err)
-		change.Keys = nil
-		if tokens, err = m.AppendTokens(b.tokens[:start], change); err != nil {
-			a.discard()
-			return fmt.Errorf("map a change of %s to tokens: %w", c.Table, err)
-		}
+			"table", c.Table, "op", c.Op.String(), "error", err)
+		c.Keys = nil
+		tokens, err = m.AppendTokensWith(b.tokens[:start], c, nil)
 	}
-	a.metrics.change(c.Table, c.Op)
-	b.changes++
+	if errors.Is(err, mapping.ErrNoRule) {
+		return nil // the rules were replaced a moment ago
+	}
+	if err != nil {
+		a.discard()
+		return fmt.Errorf("map a change of %s to tokens: %w", c.Table, err)
+	}
 	added := tokens[start:]
 	if len(added) == 0 {
 		return nil // the rule leaves the operation out, or every token has a NULL
 	}
 	if a.feed.wants(time.Now()) {
-		b.events = append(b.events, changeEvent(change, added))
+		b.events = append(b.events, changeEvent(c, added))
 	}
-	// Keep, in place, only the tokens that this batch does not have yet.
 	b.tokens = tokens[:start]
 	for _, t := range added {
 		if _, dup := b.seen[t]; !dup {
 			b.seen[t] = struct{}{}
 			b.tokens = append(b.tokens, t)
 		}
-	}
-	if len(b.tokens) >= flightTokens {
-		return a.launch(ctx, len(b.tokens) >= pendingTokens)
 	}
 	return nil
 }
@@ -162,6 +208,9 @@ func (a *applier) Flush(ctx context.Context) error {
 		if err := a.land(<-a.flight); err != nil {
 			return err
 		}
+	}
+	if err := a.release(ctx); err != nil {
+		return err
 	}
 	if a.cur.changes == 0 {
 		return nil
@@ -223,6 +272,8 @@ func (a *applier) discard() {
 	}
 	a.cur.reset()
 	a.spare.reset()
+	clear(a.held)
+	a.held = a.held[:0]
 }
 
 // unmapped speaks once of a table that has triggers and no rule: the config and
