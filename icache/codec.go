@@ -3,6 +3,7 @@ package icache
 import (
 	"encoding/json"
 	"reflect"
+	"unsafe"
 )
 
 // Codec encodes values. Its ID is stored with the fragment; a fragment written
@@ -67,14 +68,15 @@ func encode[T any](codec Codec, v *T) ([]byte, byte, error) {
 	return b, codec.ID(), err
 }
 
-// decode fills v from a payload, which it does not keep.
+// decode fills v from a payload. Only strings may share its memory: like them,
+// a payload never changes.
 func decode[T any](codec Codec, id byte, payload []byte, v *T) error {
 	switch rawKindOf[T]() {
 	case rawString:
 		if id != codecRaw {
 			return errFormat
 		}
-		reflect.ValueOf(v).Elem().SetString(string(payload))
+		reflect.ValueOf(v).Elem().SetString(text(payload))
 		return nil
 	case rawBytes:
 		if id != codecRaw {
@@ -88,3 +90,9 @@ func decode[T any](codec Codec, id byte, payload []byte, v *T) error {
 	}
 	return codec.Decode(payload, v)
 }
+
+// readOnly returns the bytes of s, which must not be changed.
+func readOnly(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// text returns b, which must not be changed any more, as a string.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

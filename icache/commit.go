@@ -99,7 +99,7 @@ func (f *Fragment) store(b []byte, e *entry) error {
 	defer cancel()
 	f.c.memo.set(f.plan.name, e.extra)
 	f.c.payloads.set(f.plan.name, e)
-	key := f.c.fragmentKey(f.plan.name)
+	key := f.plan.fragment
 	if f.lease == "" {
 		if err := f.c.redis.read.Set(ctx, key, b, expiry(e.expires)).Err(); err != nil {
 			return redisError("store fragment", err)

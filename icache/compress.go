@@ -3,6 +3,7 @@ package icache
 import (
 	"sync"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -15,12 +16,22 @@ type Compressor interface {
 	Decode(dst, src []byte) ([]byte, error)
 }
 
-// Zstd is the default Compressor: Zstandard at its fastest level.
-var Zstd Compressor = zstdCompressor{}
+var (
+	// S2 is a faster Snappy. It takes a payload of 1 KiB apart in a fraction
+	// of a microsecond, where Zstandard takes several.
+	S2 Compressor = s2Compressor{}
+	// Zstd is Zstandard at its fastest level.
+	Zstd Compressor = zstdCompressor{}
+)
 
 const (
 	compressNone = 0
 	compressZstd = 1
+	compressS2   = 2
+	// By default S2 is used from s2From bytes and Zstandard from zstdFrom: a
+	// hit costs about 30 µs, of which Zstandard's fixed cost would be 15 %.
+	s2From   = 1 << 10
+	zstdFrom = 4 << 10
 	// maxPayload bounds what a compressed payload may unfold to.
 	maxPayload = 256 << 20
 )
@@ -54,16 +65,47 @@ func (zstdCompressor) Decode(dst, src []byte) ([]byte, error) {
 	return zstdDecoder().DecodeAll(src, dst)
 }
 
+type s2Compressor struct{}
+
+func (s2Compressor) ID() byte { return compressS2 }
+
+func (s2Compressor) Append(dst, src []byte) []byte {
+	return append(dst, s2.Encode(nil, src)...)
+}
+
+func (s2Compressor) Decode(dst, src []byte) ([]byte, error) {
+	if n, err := s2.DecodedLen(src); err != nil || n > maxPayload {
+		return nil, errFormat
+	}
+	return s2.Decode(dst, src)
+}
+
+// pick returns the compressor for a payload of n bytes, or nil.
+func (c *fetchConfig) pick(n int) Compressor {
+	switch {
+	case n == 0:
+		return nil
+	case c.compressSet && n >= c.compressAt:
+		return c.compressor
+	case c.compressSet || n < s2From:
+		return nil
+	case n < zstdFrom:
+		return S2
+	}
+	return Zstd
+}
+
 // compress returns the payload as it is stored and the id of the compressor.
 func (c *fetchConfig) compress(payload []byte) ([]byte, byte) {
-	if c.compressor == nil || len(payload) < c.compressAt || len(payload) == 0 {
+	comp := c.pick(len(payload))
+	if comp == nil {
 		return payload, compressNone
 	}
-	out := c.compressor.Append(make([]byte, 0, len(payload)), payload)
+	out := comp.Append(nil, payload)
 	if len(out) > len(payload)-len(payload)*12/100 {
 		return payload, compressNone
 	}
-	return out, c.compressor.ID()
+	return out, comp.ID()
 }
 
 // decompress undoes compress. The result may be the argument.
@@ -73,6 +115,8 @@ func (c *fetchConfig) decompress(id byte, payload []byte) ([]byte, error) {
 		return payload, nil
 	case c.compressor != nil && id == c.compressor.ID():
 		return c.compressor.Decode(nil, payload)
+	case id == compressS2:
+		return S2.Decode(nil, payload)
 	case id == compressZstd:
 		return Zstd.Decode(nil, payload)
 	}

@@ -91,7 +91,7 @@ func verify[T any](f *Fragment, fn func(ctx context.Context) (T, error)) {
 		if err != nil || bytes.Equal(fresh, f.entry.payload) {
 			return
 		}
-		look, err := c.lookup(ctx, &f.plan, f.fc)
+		look, err := c.lookup(ctx, f.plan, f.fc)
 		if err == nil && look.current && look.version() == f.event.Version {
 			c.hookMismatch(ctx, f.event.Key, f.entry.payload, fresh)
 		}

@@ -16,7 +16,7 @@ type Fragment struct {
 	c      *Cache
 	ctx    context.Context
 	fc     *fetchConfig
-	plan   plan
+	plan   *plan
 	parent *collector
 	accept func(*entry) error
 	// later computes the fragment in the background with another Fragment;
@@ -84,7 +84,7 @@ func (f *Fragment) begin() error {
 // resolve ends with a hit or with f computing.
 func (f *Fragment) resolve() error {
 	for range 8 {
-		look, err := f.c.lookup(f.ctx, &f.plan, f.fc)
+		look, err := f.c.lookup(f.ctx, f.plan, f.fc)
 		if err != nil {
 			return f.degrade(Degraded, WhyError, err)
 		}

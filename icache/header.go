@@ -14,7 +14,7 @@ import (
 //	 0  2  magic, 0xC1 'i'
 //	 2  1  format, 1
 //	 3  1  codec of the payload, 0 raw, 1 JSON
-//	 4  1  compressor of the payload, 0 none, 1 Zstandard
+//	 4  1  compressor of the payload, 0 none, 1 Zstandard, 2 S2
 //	 5  1  flags: 1 extra tokens, 2 checksum, 4 expires
 //	 6  2  length of the header
 //	 8  8  version

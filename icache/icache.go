@@ -17,6 +17,7 @@ type Cache struct {
 	redis    server
 	flights  flights
 	memo     *memo
+	plans    *plans
 	payloads *payloads     // WithPayloadCache
 	slots    chan struct{} // WithFallbackLimit
 	breaker  breaker
@@ -67,7 +68,7 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Cache, error) {
 	if err = errors.Join(err, cfg.err()); err != nil {
 		return nil, err
 	}
-	c := &Cache{cfg: cfg, keys: keys, redis: srv, memo: newMemo(), payloads: newPayloads(cfg.payloadBytes)}
+	c := &Cache{cfg: cfg, keys: keys, redis: srv, memo: newMemo(), plans: newPlans(), payloads: newPayloads(cfg.payloadBytes)}
 	if cfg.autoPipeline {
 		stop, err := c.redis.autoPipeline()
 		if err != nil {

@@ -38,7 +38,7 @@ func (f *Fragment) acquire() (hit bool, err error) {
 				return false, f.ctx.Err()
 			}
 		}
-		look, err := f.c.lookup(f.ctx, &f.plan, f.fc)
+		look, err := f.c.lookup(f.ctx, f.plan, f.fc)
 		if err != nil || look.lapsed {
 			return false, f.ctx.Err()
 		}
@@ -65,7 +65,7 @@ func (f *Fragment) tryLease() (got, changed bool, err error) {
 	key := f.c.leaseKey(f.plan.name, f.look.static)
 	pipe := f.c.redis.read.Pipeline()
 	set := pipe.SetNX(ctx, key, 1, f.fc.leaseTTL)
-	head := pipe.GetRange(ctx, f.c.fragmentKey(f.plan.name), 0, fixedHeader-1)
+	head := pipe.GetRange(ctx, f.plan.fragment, 0, fixedHeader-1)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return false, false, redisError("lease", err)
 	}

@@ -77,21 +77,27 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 		tokens, tokenKeys = pick(tokens, unknown), pick(tokenKeys, unknown)
 	}
 	n := len(tokens)
-	keys := make([]string, 0, n+len(extra)+2)
-	keys = append(keys, tokenKeys...)
-	for _, t := range extra {
-		keys = append(keys, c.keys.key(t))
-	}
-	if local == nil {
-		keys = append(keys, c.fragmentKey(p.name))
-	}
-	if c.cfg.guard {
-		keys = append(keys, c.guardKey())
+	args := p.mget
+	if local != nil || len(extra) > 0 || l.pinned {
+		args = make([]any, 1, n+len(extra)+3)
+		args[0] = "mget"
+		for _, k := range tokenKeys {
+			args = append(args, k)
+		}
+		for _, t := range extra {
+			args = append(args, c.keys.key(t))
+		}
+		if local == nil {
+			args = append(args, p.fragment)
+		}
+		if c.cfg.guard {
+			args = append(args, c.guardKey())
+		}
 	}
 	var raw []any
 	var err error
-	if len(keys) > 0 {
-		if raw, err = c.redis.mget(ctx, c.redis.reads, keys); err != nil {
+	if len(args) > 1 {
+		if raw, err = c.redis.mgetArgs(ctx, c.redis.reads, args); err != nil {
 			return l, redisError("read fragment", err)
 		}
 	}
@@ -113,7 +119,7 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 			l.entry, l.extra, l.extraVals, l.current, l.local = local, extra, known, true, true
 			return l, nil
 		}
-		raw, err = c.redis.mget(ctx, c.redis.reads, []string{c.fragmentKey(p.name)})
+		raw, err = c.redis.mget(ctx, c.redis.reads, []string{p.fragment})
 		if err != nil {
 			return l, redisError("read fragment", err)
 		}
@@ -124,7 +130,7 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 		l.why = WhyAbsent
 		return l, nil
 	}
-	e, err := parseEntry([]byte(stored))
+	e, err := parseEntry(readOnly(stored))
 	if err != nil {
 		l.why = WhyFormat
 		return l, nil

@@ -434,15 +434,15 @@ func TestModelFindsMistakes(t *testing.T) {
 		return d
 	}
 	for name, d := range map[string]design{
-		"A: absent is 0, the first incr stores 0":      {bump: bumpLegacy},
-		"C: absent is 0, tokens get lost":              {bump: bumpIncr, losses: 1},
-		"D: time in the writer only":                   {bump: bumpFresh, losses: 1},
-		"F: readers create, INCR starts at 1":          {bump: bumpIncr, readersSeed: true, losses: 1},
-		"J: version after the data":                    with(func(d *design) { d.versionLate = true }),
-		"K: increment before the commit":               with(func(d *design) { d.bumpFirst = true }),
-		"L: flight by name":                            with(func(d *design) { d.flight = flightByName }),
-		"S: a value comes back when the clock steps":   with(func(d *design) { d.clockMayStep, d.losses = true, 1 }),
-		"T: Depend after the data":                     with(func(d *design) { d.dynamic, d.dependLate = true, true }),
+		"A: absent is 0, the first incr stores 0":       {bump: bumpLegacy},
+		"C: absent is 0, tokens get lost":               {bump: bumpIncr, losses: 1},
+		"D: time in the writer only":                    {bump: bumpFresh, losses: 1},
+		"F: readers create, INCR starts at 1":           {bump: bumpIncr, readersSeed: true, losses: 1},
+		"J: version after the data":                     with(func(d *design) { d.versionLate = true }),
+		"K: increment before the commit":                with(func(d *design) { d.bumpFirst = true }),
+		"L: flight by name":                             with(func(d *design) { d.flight = flightByName }),
+		"S: a value comes back when the clock steps":    with(func(d *design) { d.clockMayStep, d.losses = true, 1 }),
+		"T: Depend after the data":                      with(func(d *design) { d.dynamic, d.dependLate = true, true }),
 		"U: followers do not look at tokens on the way": with(func(d *design) { d.dynamic, d.followBlind, d.flight = true, true, flightByVersion }),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -49,11 +49,9 @@ func defaultConfig() config {
 		prefix:  "icache:",
 		timeout: 100 * time.Millisecond,
 		defaults: fetchConfig{
-			codec:      JSON,
-			compressor: Zstd,
-			compressAt: 1 << 10,
-			leaseTTL:   3 * time.Second,
-			leaseWait:  time.Second,
+			codec:     JSON,
+			leaseTTL:  3 * time.Second,
+			leaseWait: time.Second,
 		},
 	}
 }
@@ -130,6 +128,7 @@ type fetchConfig struct {
 	codec        Codec
 	compressAt   int
 	compressor   Compressor
+	compressSet  bool // by WithCompression; otherwise the default applies
 	holdoff      time.Duration
 	leaseTTL     time.Duration
 	leaseWait    time.Duration
@@ -201,10 +200,11 @@ func WithChecksum() FetchOption { return func(c *fetchConfig) { c.checksum = tru
 // string type. Default is [JSON].
 func WithCodec(codec Codec) FetchOption { return func(c *fetchConfig) { c.codec = codec } }
 
-// WithCompression compresses payloads of at least min bytes, if that saves
-// 12 % or more. A nil Compressor turns it off. Default is [Zstd] from 1 KiB.
-func WithCompression(min int, comp Compressor) FetchOption {
-	return func(c *fetchConfig) { c.compressAt, c.compressor = min, comp }
+// WithCompression compresses payloads of at least atLeast bytes, if that saves
+// 12 % or more. A nil Compressor turns it off. Default is [S2] from 1 KiB and
+// [Zstd] from 4 KiB.
+func WithCompression(atLeast int, comp Compressor) FetchOption {
+	return func(c *fetchConfig) { c.compressAt, c.compressor, c.compressSet = atLeast, comp, true }
 }
 
 // WithLease sets for how long one process of all may compute a fragment alone

@@ -4,20 +4,80 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"hash/maphash"
+	"slices"
+	"strings"
 
 	"github.com/maypok86/otter/v2"
 )
 
-// plan is what a Fetch has to read.
+// plan is what a Fetch has to read. It is kept for the next Fetch of the same
+// fragment and never changed.
 type plan struct {
+	key      string // as given
+	declared []string
+	vary     []string
+
 	name      string   // of the fragment, without prefix
+	fragment  string   // its key in Redis
 	tokens    []string // sorted, with groups and generation
 	tokenKeys []string // in Redis
+	mget      []any    // the command that reads everything, if there are no extra tokens
 }
 
-func (c *Cache) plan(key string, tokens []string, fc *fetchConfig) plan {
-	all := c.expand(tokens)
-	return plan{name: c.name(key, tokens, fc), tokens: all, tokenKeys: c.tokenKeys(all)}
+// plans remembers plans by a hash of what they are made from.
+type plans struct {
+	c    *otter.Cache[uint64, *plan]
+	seed maphash.Seed
+}
+
+func newPlans() *plans {
+	return &plans{otter.Must(&otter.Options[uint64, *plan]{MaximumSize: 4096}), maphash.MakeSeed()}
+}
+
+func (ps *plans) hash(key string, tokens, vary []string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(ps.seed)
+	_, _ = h.WriteString(key)
+	for _, t := range tokens {
+		_ = h.WriteByte(0)
+		_, _ = h.WriteString(t)
+	}
+	for _, v := range vary {
+		_ = h.WriteByte(1)
+		_, _ = h.WriteString(v)
+	}
+	return h.Sum64()
+}
+
+func (c *Cache) plan(key string, tokens []string, fc *fetchConfig) *plan {
+	hash := c.plans.hash(key, tokens, fc.vary)
+	if p, ok := c.plans.c.GetIfPresent(hash); ok &&
+		p.key == key && slices.Equal(p.declared, tokens) && slices.Equal(p.vary, fc.vary) {
+		return p
+	}
+	p := &plan{
+		key: strings.Clone(key), declared: slices.Clone(tokens), vary: slices.Clone(fc.vary),
+		name: c.name(key, tokens, fc), tokens: c.expand(slices.Clone(tokens)),
+	}
+	p.fragment = c.fragmentKey(p.name)
+	p.tokenKeys = c.tokenKeys(p.tokens)
+	keys := append(slices.Clone(p.tokenKeys), p.fragment)
+	if c.cfg.guard {
+		keys = append(keys, c.guardKey())
+	}
+	p.mget = mgetArgs(keys)
+	c.plans.c.Set(hash, p)
+	return p
+}
+
+func mgetArgs(keys []string) []any {
+	args := make([]any, 0, len(keys)+1)
+	args = append(args, "mget")
+	for _, k := range keys {
+		args = append(args, k)
+	}
+	return args
 }
 
 // FragmentKey returns the key under which Fetch stores the fragment with the

@@ -62,16 +62,25 @@ func (s *server) context(ctx context.Context) (context.Context, context.CancelFu
 
 // mget returns the values of keys: a string, or nil for an absent key.
 func (s *server) mget(ctx context.Context, rdb redis.UniversalClient, keys []string) ([]any, error) {
+	return s.mgetArgs(ctx, rdb, mgetArgs(keys))
+}
+
+// mgetArgs is mget for a command that has been made before. It does not change
+// args.
+func (s *server) mgetArgs(ctx context.Context, rdb redis.UniversalClient, args []any) ([]any, error) {
 	if !s.cluster {
-		return rdb.MGet(ctx, keys...).Result()
+		cmd := redis.NewSliceCmd(ctx, args...)
+		_ = rdb.Process(ctx, cmd) // the command has the error
+		return cmd.Result()
 	}
 	pipe := rdb.Pipeline()
-	cmds := make([]*redis.StringCmd, len(keys))
-	for i, k := range keys {
-		cmds[i] = pipe.Get(ctx, k)
+	cmds := make([]*redis.StringCmd, len(args)-1)
+	for i, k := range args[1:] {
+		cmds[i] = redis.NewStringCmd(ctx, "get", k)
+		_ = pipe.Process(ctx, cmds[i])
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	vals := make([]any, len(keys))
+	vals := make([]any, len(cmds))
 	for i, cmd := range cmds {
 		switch v, err := cmd.Result(); {
 		case err == nil:
