@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -19,6 +20,9 @@ import (
 
 	"github.com/icache-go/icache-agent/mapping"
 )
+
+// maxSecret is the length in bytes of the longest secret.
+const maxSecret = 64 << 10
 
 // DefaultFile is read if no file is named and it is there.
 const DefaultFile = "icache.yaml"
@@ -171,15 +175,29 @@ func readSecret(l *layer, section string, url URL, file, config string) URL {
 	if !filepath.IsAbs(file) && pos.Line > 0 {
 		file = filepath.Join(filepath.Dir(config), file)
 	}
-	content, err := os.ReadFile(file)
+	content, err := readShort(file)
 	if err != nil {
 		l.problems = append(l.problems, &mapping.Error{Pos: pos, Msg: fmt.Sprintf("cannot read %s.url_file %s: %s", section, brief(file), cause(err)), Err: err})
 		return ""
 	}
 	secret := strings.TrimSpace(string(content))
-	if secret == "" {
+	switch {
+	case len(content) > maxSecret:
+		l.fail(pos, fmt.Sprintf("%s.url_file %s is too long for a URL", section, brief(file)), "write the URL into it, and nothing else")
+		return ""
+	case secret == "":
 		l.fail(pos, fmt.Sprintf("%s.url_file %s is empty", section, brief(file)), "write the URL into it")
 	}
 	l.at[section+".url"] = pos
 	return URL(secret)
+}
+
+// readShort reads a file, but not much more than a URL can have.
+func readShort(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxSecret+1))
 }

@@ -241,6 +241,13 @@ func TestLoad_Secrets(t *testing.T) {
 	}, "\n"))
 }
 
+func TestLoad_SecretTooLong(t *testing.T) {
+	t.Parallel()
+
+	_, _, err := config.Load(config.Options{File: write(t, ""), Environ: []string{"ICACHE_REDIS__URL_FILE=/dev/zero"}})
+	require.EqualError(t, err, `ICACHE_REDIS__URL_FILE: redis.url_file "/dev/zero" is too long for a URL (write the URL into it, and nothing else)`)
+}
+
 func TestConfig_Validate(t *testing.T) {
 	t.Parallel()
 
