@@ -17,6 +17,9 @@ const (
 	changesKept   = 12 // shown in the column
 	changeKeys    = 90 // characters of the keys shown
 	changeTokens  = 8  // tokens shown
+	matchLimit    = 500 * time.Millisecond // how long after its commit a change is taken for the page's own
+	answerLimit   = 100 * time.Millisecond // how long the answer to the page's COMMIT may come after its effect
+
 	streamBacklog = 64 // changes that a slow browser may fall behind before its stream is ended
 )
 
@@ -89,11 +92,11 @@ func (c *changes) committed(e agent.Event) (time.Time, bool) {
 	c.mu.Lock()
 	var found *write
 	for w := range c.writing {
-		if w.table == e.Table && w.begun.Before(e.Time) {
+		if w.table == e.Table && w.begun.Before(e.Time) && (found == nil || w.begun.Before(found.begun)) {
 			found = w
-			break
 		}
 	}
+	delete(c.writing, found) // one statement is one change
 	c.mu.Unlock()
 	if found == nil {
 		return time.Time{}, false
@@ -101,7 +104,7 @@ func (c *changes) committed(e agent.Event) (time.Time, bool) {
 	select {
 	case <-found.done:
 		return found.committed, !found.committed.IsZero()
-	case <-time.After(100 * time.Millisecond):
+	case <-time.After(answerLimit):
 		return time.Time{}, false
 	}
 }
@@ -117,7 +120,7 @@ func (c *changes) made(table string, run func() error) error {
 		w.committed = time.Now()
 	}
 	close(w.done)
-	time.AfterFunc(2*time.Second, func() { // by then it has been applied, or is not worth showing
+	time.AfterFunc(matchLimit, func() { // it may have changed nothing
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.writing, w)
@@ -130,6 +133,13 @@ func (c *changes) applied() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.next
+}
+
+// latest returns the number of the last change.
+func (c *changes) latest() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seq
 }
 
 func (c *changes) recent() []change {

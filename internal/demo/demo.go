@@ -36,7 +36,7 @@ type Options struct {
 	Stdout, Stderr io.Writer
 	// Getenv looks up environment variables. Defaults to os.Getenv.
 	Getenv func(string) string
-	// Logger receives what the agent logs. Defaults to one that discards.
+	// Logger receives what the agent logs. Defaults to errors only, on Stderr.
 	Logger *slog.Logger
 }
 
@@ -92,7 +92,7 @@ func (opt Options) withDefaults() Options {
 		opt.Getenv = os.Getenv
 	}
 	if opt.Logger == nil {
-		opt.Logger = slog.New(slog.DiscardHandler)
+		opt.Logger = slog.New(slog.NewTextHandler(opt.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	}
 	return opt
 }

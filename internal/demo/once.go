@@ -86,6 +86,7 @@ func tell(ctx context.Context, s story) error {
 		if time.Since(committed) > s.limit {
 			return fmt.Errorf("after %s: the page still says %q, from the cache", s.limit, was)
 		}
+		time.Sleep(time.Millisecond)
 	}
 	waited := time.Since(committed)
 	if err := fresh.expect("the request after the change", false, now); err != nil {

@@ -24,7 +24,7 @@ var templatesFS embed.FS
 // The panels, each of which is one cached fragment, and their templates.
 var panelTemplates = []struct{ name, title, file string }{
 	{"films", "Films by rating", "films.html"},
-	{"film", "One film", "film.html"},
+	{"film", "A film", "film.html"},
 	{"mine", "Personal list", "mine.html"},
 }
 

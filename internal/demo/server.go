@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,6 +52,7 @@ type page struct {
 	FilmID            int
 	Films, Film, Mine *panel
 	Changes           []change
+	Seq               uint64 // of the last change that the page knows of
 	Statements        []statement
 	Psql              string
 	Config            string
@@ -113,8 +116,9 @@ func (s *server) page(w http.ResponseWriter, r *http.Request) {
 	if r.FormValue("user") != "" {
 		http.SetCookie(w, &http.Cookie{Name: viewerCookie, Value: strconv.Itoa(v.Viewer.ID), Path: "/", SameSite: http.SameSiteLaxMode, HttpOnly: true})
 	}
+	seq := s.changes.latest() // before the panels: one that is older is fetched again
 	p := page{
-		Viewer: v.Viewer, Viewers: viewers, FilmID: v.FilmID, Changes: s.changes.recent(),
+		Viewer: v.Viewer, Viewers: viewers, FilmID: v.FilmID, Changes: s.changes.recent(), Seq: seq,
 		Statements: statements, Psql: s.psql, Config: string(rules()), Sources: s.panels.sources, Servers: s.servers,
 	}
 	for name, to := range map[string]**panel{"films": &p.Films, "film": &p.Film, "mine": &p.Mine} {
@@ -223,14 +227,42 @@ func backTo(r *http.Request) string {
 	return "/"
 }
 
-// events streams the changes as the agent applies them.
+// events streams the changes as the agent applies them, after those that the
+// page does not have yet.
 func (s *server) events(w http.ResponseWriter, r *http.Request) {
+	after, _ := strconv.ParseUint(cmp.Or(r.Header.Get("Last-Event-ID"), r.FormValue("after")), 10, 64)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	rc := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
 	stream := s.changes.stream(ctx)
-	if _, err := fmt.Fprint(w, "retry: 1000\n\n"); err != nil || rc.Flush() != nil {
+	if _, err := fmt.Fprint(w, "retry: 1000\n\n"); err != nil {
+		return
+	}
+	send := func(ch change) bool {
+		if ch.Seq <= after {
+			return true
+		}
+		after = ch.Seq
+		data, err := eventData(s.chrome, ch)
+		if err != nil {
+			s.log.ErrorContext(ctx, "demo: cannot show a change", "error", err)
+			return false
+		}
+		_, err = fmt.Fprintf(w, "id: %d\nevent: change\ndata: %s\n\n", ch.Seq, data)
+		return err == nil
+	}
+	recent := s.changes.recent()
+	if after > s.changes.latest() { // the page is that of another run
+		_, _ = fmt.Fprint(w, "event: reload\ndata:\n\n")
+		return
+	}
+	for _, ch := range slices.Backward(recent) {
+		if !send(ch) {
+			return
+		}
+	}
+	if rc.Flush() != nil {
 		return
 	}
 	alive := time.NewTicker(15 * time.Second)
@@ -244,15 +276,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		case ch, open := <-stream:
-			if !open {
-				return
-			}
-			data, err := eventData(s.chrome, ch)
-			if err != nil {
-				s.log.ErrorContext(ctx, "demo: cannot show a change", "error", err)
-				return
-			}
-			if _, err := fmt.Fprintf(w, "id: %d\nevent: change\ndata: %s\n\n", ch.Seq, data); err != nil {
+			if !open || !send(ch) {
 				return
 			}
 		}

@@ -129,7 +129,7 @@ func TestRatingWithoutJavaScript(t *testing.T) {
 	require.Equal(t, "/?film=12", resp.Request.URL.RequestURI(), "redirected to the page")
 	require.Contains(t, body, `value="1" aria-label="1 of 5 stars" aria-pressed="true"`)
 	require.Contains(t, body, `aria-label="1 of 5 stars">★<i>★★★★</i></span>`, "the page after the redirect is fresh")
-	require.Contains(t, body, "after the commit")
+	require.Contains(t, body, `title="from the commit to the bumped tokens">`)
 }
 
 func TestRatingTouchesWhatDependsOnIt(t *testing.T) {
@@ -195,7 +195,7 @@ func TestStatements(t *testing.T) {
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/events", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("%s/events?after=%d", s.url, s.stage.changes.latest()), nil)
 	require.NoError(t, err)
 	resp, err := s.browser.Do(req)
 	require.NoError(t, err)
@@ -219,6 +219,37 @@ func TestEvents(t *testing.T) {
 
 	_, body := s.get("/panel/mine?user=1")
 	require.Contains(t, body, "&lt;i&gt;Ada", "escaped")
+}
+
+// A browser that was away is told what it has missed, one that was looking at
+// another run of the demo to start over.
+func TestEventsAfterAPause(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	_, before := s.get("/")
+	require.Contains(t, before, `data-seq="`)
+	seq := s.stage.changes.latest()
+	applied := s.stage.changes.applied()
+	execute(t, s.stage.postgres.URL, "UPDATE icache_demo.people SET name = 'Orson Welles' WHERE id = 1")
+	select {
+	case <-applied:
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "not applied")
+	}
+	for query, want := range map[string]string{
+		fmt.Sprintf("after=%d", seq):      "event: change",
+		fmt.Sprintf("after=%d", seq+1000): "event: reload",
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/events?"+query, nil)
+		require.NoError(t, err)
+		resp, err := s.browser.Do(req)
+		require.NoError(t, err)
+		lines := bufio.NewScanner(resp.Body)
+		for lines.Scan() && !strings.HasPrefix(lines.Text(), "event:") {
+		}
+		require.Equal(t, want, lines.Text())
+		require.NoError(t, resp.Body.Close())
+	}
 }
 
 func TestBadRequests(t *testing.T) {

@@ -27,6 +27,9 @@ const (
 	demoLock    = 0x1cac4ede30        // advisory: one demo at a time in a database
 )
 
+// settleLimit is how long to wait for transactions that were open at the start.
+const settleLimit = 3 * time.Second
+
 var errRunning = errors.New("another demo is running on this database")
 
 // stage is everything that the page plays on. Parts that are nil have not been
@@ -183,20 +186,17 @@ func (st *stage) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	st.changes = newChanges()
-	st.sub, _ = st.agent.Subscribe()
-	st.followed = make(chan struct{})
-	go func() {
-		defer close(st.followed)
-		st.changes.follow(st.sub)
-	}()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	st.stop, st.stopped = stop, make(chan error, 1)
 	go func() { st.stopped <- st.agent.Run(running) }()
+	// On its first start the agent outdates everything, and once more when the
+	// transactions of that moment have ended, which on a user's database may take
+	// long. Both belong before the story.
+	settled := time.Now().Add(settleLimit)
 	for {
 		status := st.agent.Status()
-		if status.Ready {
-			return nil
+		if status.Ready && status.Postgres.Leader && (!status.Postgres.ResetPending || time.Now().After(settled)) {
+			break
 		}
 		select {
 		case err := <-st.stopped:
@@ -207,6 +207,14 @@ func (st *stage) run(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+	st.changes = newChanges()
+	st.sub, _ = st.agent.Subscribe()
+	st.followed = make(chan struct{})
+	go func() {
+		defer close(st.followed)
+		st.changes.follow(st.sub)
+	}()
+	return nil
 }
 
 // close takes everything down that open has set up.

@@ -11,7 +11,7 @@ import (
 type statement struct {
 	SQL   string
 	Hint  string
-	Table string
+	Table string // that it changes
 
 	run []string // what is executed, if that is more than SQL
 }
@@ -36,7 +36,6 @@ var statements = []statement{
 	{
 		SQL:   "BEGIN; DELETE FROM icache_demo.ratings; ROLLBACK",
 		Hint:  "rolled back: nothing is bumped, everything stays cached",
-		Table: "icache_demo.ratings",
 		run:   []string{"BEGIN", "DELETE FROM icache_demo.ratings", "ROLLBACK"},
 	},
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -74,7 +75,8 @@ func (f *Finder) startPostgres(ctx context.Context, binDir, where string) (*Serv
 	s := &Server{Name: "Postgres", Where: where + ", port of its own on " + p.Addr(), URL: p.URL(), close: p.Close}
 	if psql := f.findPsql(binDir); psql != "" {
 		s.client = func(statement string) string {
-			return psql + " " + shellQuote(s.URL) + " -c " + doubleQuote(statement)
+			// Without ?sslmode=disable, which psql finds out by itself.
+			return psql + " " + strings.TrimSuffix(s.URL, "?sslmode=disable") + " -c " + doubleQuote(statement)
 		}
 	}
 	return s, nil

@@ -40,8 +40,9 @@
     busy = false;
   };
 
-  const source = new EventSource("/events");
-  source.onopen = () => { live.textContent = "live"; live.classList.add("on"); refresh(); };
+  const source = new EventSource("/events?after=" + document.body.dataset.seq);
+  source.onopen = () => { live.textContent = "live"; live.classList.add("on"); };
+  source.addEventListener("reload", () => location.reload());
   source.onerror = () => { live.textContent = "the demo has ended, or is out of reach"; live.classList.remove("on"); };
   source.addEventListener("change", (event) => {
     const item = new DOMParser().parseFromString(event.data, "text/html").querySelector("li");
