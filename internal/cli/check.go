@@ -10,15 +10,31 @@ import (
 )
 
 func (a *app) checkCommand() *cobra.Command {
+	var t try
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the config, offline",
-		Long:  "Reads the config and says what is wrong with it, every mistake with file:line:column. Connects to nothing.",
-		Args:  noArgs,
+		Long: `Reads the config and says what is wrong with it, every mistake with file:line:column.
+Connects to nothing.
+
+With --table it says which tokens a change of a row would bump. Rows are JSON objects of
+columns; values are JSON values, or strings in the text form of Postgres.
+
+  icache-agent check
+  icache-agent check --table movies --new '{"id": 42, "genre_id": 7}'
+  icache-agent check --table movies --op update --old '{"id": 42, "genre_id": 7}' --new '{"id": 42, "genre_id": 8}'`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(cmd)
 			if err != nil {
 				return err
+			}
+			if t.given() {
+				out, err := t.run(cfg)
+				if err != nil {
+					return err
+				}
+				return a.printTry(out)
 			}
 			m, err := mapping.Compile(cfg.Rules())
 			if err != nil {
@@ -41,22 +57,24 @@ func (a *app) checkCommand() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&t.table, "table", "", "print the tokens of a change of this table")
+	cmd.Flags().StringVar(&t.op, "op", "", "the change: insert, update, delete or truncate (default: what --old and --new make it)")
+	cmd.Flags().StringVar(&t.old, "old", "", "the row before, as a `JSON` object of columns")
+	cmd.Flags().StringVar(&t.new, "new", "", "the row after, as a `JSON` object of columns")
 	config.RegisterFlags(cmd.Flags())
 	a.jsonFlag(cmd)
 	return cmd
 }
 
-// mapperFor compiles the rules and gives the canonical name of a table that a user wrote.
-func mapperFor(cfg *config.Config, table string) (string, *mapping.Mapper, error) {
-	t, err := mapping.ParseTableName(table)
-	if err != nil {
-		return "", nil, usageErrorf("table %q: %w", table, err)
+func (a *app) printTry(out *tryOut) error {
+	if a.json {
+		return a.printJSON(out)
 	}
-	m, err := mapping.Compile(cfg.Rules())
-	if err != nil {
-		return "", nil, err
+	a.notes(out.Notes)
+	for _, t := range out.Tokens {
+		fmt.Fprintln(a.stdout, printable(t))
 	}
-	return t.String(), m, nil
+	return nil
 }
 
 func (a *app) schemaCommand() *cobra.Command {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sort"
 
 	"github.com/spf13/cobra"
 
@@ -113,9 +112,9 @@ func (a *app) printTokens(ctx context.Context, c *icache.Cache, tokens []string)
 	}
 	for _, t := range tokens {
 		if v, ok := values[t]; ok {
-			fmt.Fprintf(a.stdout, "%s\t%d\n", t, v)
+			fmt.Fprintf(a.stdout, "%s\t%d\n", printable(t), v)
 		} else {
-			fmt.Fprintf(a.stdout, "%s\t-\n", t)
+			fmt.Fprintf(a.stdout, "%s\t-\n", printable(t))
 		}
 	}
 	return nil
@@ -126,14 +125,9 @@ func tableTokens(cfg *config.Config, name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	rule := m.Rule(t)
-	if rule == nil {
-		known := make([]string, 0, len(m.Rules()))
-		for _, r := range m.Rules() {
-			known = append(known, r.Rule.Table.String())
-		}
-		sort.Strings(known)
-		return nil, usageErrorf("no rule for table %s; the config has rules for %v", t, known)
+	rule, err := ruleFor(m, t)
+	if err != nil {
+		return nil, err
 	}
 	return rule.Fallback(), nil
 }
