@@ -115,7 +115,8 @@ type tuning struct {
 	backoffMax  time.Duration
 	handlerMin  time.Duration // pause after the handler failed
 	handlerMax  time.Duration
-	sweep       bool // heartbeats look at the outbox
+	idleSession time.Duration // the server ends a session that has been idle for so long; 0: five heartbeats
+	sweep       bool          // heartbeats look at the outbox
 	bell        bellTuning
 }
 

@@ -103,7 +103,11 @@ func (l *Listener) connect(ctx context.Context) (_ *session, err error) {
 	if err := s.selfTest(ctx); err != nil {
 		return nil, err
 	}
-	set := settings + fmt.Sprintf("; SET idle_session_timeout = %d", max(10*time.Second, 5*l.cfg.Heartbeat).Milliseconds())
+	idle := l.tune.idleSession
+	if idle == 0 {
+		idle = max(10*time.Second, 5*l.cfg.Heartbeat)
+	}
+	set := settings + fmt.Sprintf("; SET idle_session_timeout = %d", idle.Milliseconds())
 	if err := s.exec(ctx, set); err != nil {
 		return nil, fmt.Errorf("set up the session: %w", err)
 	}
@@ -207,11 +211,17 @@ type connError struct{ err error }
 func (e *connError) Error() string { return e.err.Error() }
 func (e *connError) Unwrap() error { return e.err }
 
+// close says goodbye if the connection still works. If it does not, pgx tries
+// for up to 15 s to cancel the last statement, which nobody should wait for.
 func (s *session) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	_ = s.conn.Close(ctx) // the server frees everything when the socket closes
-	<-s.pg.CleanupDone()
+	_ = s.conn.Close(ctx)   // the server frees everything
+	_ = s.pg.Conn().Close() // when the socket closes
+	select {
+	case <-s.pg.CleanupDone():
+	case <-ctx.Done():
+	}
 }
 
 // literal quotes a string constant; standard_conforming_strings is on by

@@ -52,6 +52,7 @@ func (ld *leader) advance(now snapshot, last uint64, changes bool) {
 		ld.l.seen = ld.cursor
 	}
 	if changes {
+		ld.l.stats.update(func(s *Stats) { s.Cursor = ld.cursor.String() })
 		ld.progress = true
 		ld.rot.changed(time.Now())
 		if soon := time.Now().Add(ld.l.tune.maintain); soon.Before(ld.nextCheck) {

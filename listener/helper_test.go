@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -84,6 +85,31 @@ func connect(t testing.TB, url string) *pgx.Conn {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
+}
+
+func tryConnect(t testing.TB, url string) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(context.Background(), url)
+	if err == nil {
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	}
+	return conn, err
+}
+
+func viaProxy(t testing.TB, server string, p *proxy) string {
+	t.Helper()
+	u, err := url.Parse(server)
+	require.NoError(t, err)
+	u.Host = p.Addr().String()
+	return u.String()
+}
+
+// seenForTest returns the furthest cursor.
+func (l *running) seenForTest() snapshot {
+	s, err := parseSnapshot(l.Stats().Cursor)
+	if err != nil {
+		return snapshot{xmax: 3}
+	}
+	return s
 }
 
 func exec(t testing.TB, conn *pgx.Conn, sql string, args ...any) {

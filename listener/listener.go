@@ -73,7 +73,7 @@ func (l *Listener) Run(ctx context.Context) error {
 			l.timeouts.Add(1)
 		}
 		l.failed(err)
-		if time.Since(started) > l.tune.backoffMax {
+		if time.Since(started) > healthySession {
 			pause.reset()
 		}
 		d := pause.next()
@@ -108,6 +108,9 @@ func (l *Listener) session(ctx, work context.Context) error {
 func (l *Listener) failed(err error) {
 	l.stats.update(func(s *Stats) { s.LastError, s.LastErrorTime = err.Error(), time.Now() })
 }
+
+// healthySession is how long a session must last for the next pause to be short again.
+const healthySession = time.Second
 
 // backoff is exponential with jitter.
 type backoff struct {

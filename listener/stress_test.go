@@ -114,12 +114,14 @@ func (w *workload) transaction(conn *pgx.Conn, key string, long, prepare bool) e
 // check waits until everything arrived, and that nothing else did.
 func (w *workload) check(t *testing.T, rec *recorder) {
 	t.Helper()
+	var example string
 	lost := func() (n int) {
 		rec.mu.Lock()
 		defer rec.mu.Unlock()
 		for k := range w.committed {
 			if rec.seen[k] == 0 {
 				n++
+				example = k
 			}
 		}
 		return n
@@ -127,7 +129,7 @@ func (w *workload) check(t *testing.T, rec *recorder) {
 	for end := time.Now().Add(10 * time.Second); lost() > 0 && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
-	require.Zero(t, lost(), "of %d committed changes", len(w.committed))
+	require.Zero(t, lost(), "of %d committed changes, such as %s", len(w.committed), example)
 	for _, k := range w.undone {
 		require.Zero(t, rec.count(k), "%s was rolled back", k)
 	}
