@@ -91,6 +91,7 @@ func New(cfg Config) (*Agent, error) {
 		cfg: cfg, cache: cache, feed: newFeed(), log: cfg.Logger,
 		recent:   newRecentTokens(cfg.ReplayWindow, maxRecentTokens),
 		stopping: make(chan struct{}),
+		started:  time.Now(),
 	}
 	a.mapper.Store(m)
 	a.metrics = newMetrics(cfg.Version, func() listener.Stats { return a.listener.Stats() })
@@ -109,7 +110,6 @@ func New(cfg Config) (*Agent, error) {
 // returns nil. Lost connections are not errors: it reconnects by itself. It may
 // be called once.
 func (a *Agent) Run(ctx context.Context) error {
-	a.started = time.Now()
 	ln := a.cfg.HTTPListener
 	if ln == nil && a.cfg.HTTPListen != "" {
 		var err error
