@@ -90,3 +90,25 @@ func TestBenchPayloadIsCompressed(t *testing.T) {
 	_, id := new(fetchConfig).compress([]byte(benchPayload))
 	require.Equal(t, byte(compressS2), id)
 }
+
+// BenchmarkLocalHit is a hit from the tracking L1.
+func BenchmarkLocalHit(b *testing.B) {
+	c, _ := newCache(b, WithTracking(time.Second))
+	ctx := b.Context()
+	fetch := func() error {
+		_, err := Fetch(ctx, c, "page", benchTokens, constant(benchPayload))
+		return err
+	}
+	fn := constant(benchPayload)
+	for c.Stats().LocalHits == 0 {
+		require.NoError(b, fetch())
+	}
+	b.Run("string", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := Fetch(ctx, c, "page", benchTokens, fn); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -7,11 +7,6 @@ import (
 	"time"
 )
 
-type (
-	collectorCtx struct{}
-	bypassCtx    struct{}
-)
-
 // collector gathers what a fragment turns out to depend on while it is being
 // computed.
 type collector struct {
@@ -28,18 +23,14 @@ type collector struct {
 	hasTTL  bool
 }
 
-func collectorFrom(ctx context.Context) *collector {
-	col, _ := ctx.Value(collectorCtx{}).(*collector)
-	return col
-}
-
 // Depend makes the fragment that is being computed under ctx, and every
 // fragment around it, depend on more tokens. Call it before reading the data
 // that they stand for: it reads, and creates, them now. Outside of a Fetch it
 // does nothing. If the tokens cannot be read the fragment is not stored.
 func Depend(ctx context.Context, tokens ...string) {
-	col := collectorFrom(ctx)
-	if col == nil || bypassed(ctx) {
+	s := scopeOf(ctx)
+	col := s.col
+	if col == nil || s.bypass {
 		return
 	}
 	var missing []string
@@ -67,7 +58,7 @@ func Depend(ctx context.Context, tokens ...string) {
 // around it, from being stored: for example because the replica that answered
 // lags behind.
 func NoStore(ctx context.Context) {
-	if col := collectorFrom(ctx); col != nil {
+	if col := scopeOf(ctx).col; col != nil {
 		col.forbid()
 	}
 }
@@ -75,22 +66,12 @@ func NoStore(ctx context.Context) {
 // SetTTL replaces the [TTL] of the fragment that is being computed under ctx.
 // A fragment around it expires no later.
 func SetTTL(ctx context.Context, d time.Duration) {
-	if col := collectorFrom(ctx); col != nil {
+	if col := scopeOf(ctx).col; col != nil {
 		col.mu.Lock()
 		col.ttl, col.hasTTL = d, true
 		col.mu.Unlock()
 	}
 }
-
-// Bypass returns a context under which Fetch neither reads nor stores. Use it
-// for everything inside a database transaction that has written, and with a
-// snapshot that is older than the Fetch (REPEATABLE READ): what is read there
-// is not, or not yet, what everybody may see.
-func Bypass(ctx context.Context) context.Context {
-	return context.WithValue(ctx, bypassCtx{}, true)
-}
-
-func bypassed(ctx context.Context) bool { return ctx.Value(bypassCtx{}) != nil }
 
 func (col *collector) isStatic(token string) bool {
 	_, ok := slices.BinarySearch(col.static, token)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"slices"
 )
 
 // Fetch returns the fragment, or calls fn for it and stores what that returns.
@@ -23,6 +24,38 @@ import (
 // [SetTTL]. fn must read the current data, outside of any older snapshot; see
 // [Bypass].
 func Fetch[T any](ctx context.Context, c *Cache, key string, tokens []string, fn func(ctx context.Context) (T, error), opts ...FetchOption) (T, error) {
+	if c.l1 != nil {
+		if v, ok := fetchLocal[T](ctx, c, key, tokens, opts); ok {
+			return v, nil
+		}
+	}
+	return fetch(ctx, c, key, tokens, fn, opts)
+}
+
+// fetchLocal is the hit that needs neither Redis nor memory.
+func fetchLocal[T any](ctx context.Context, c *Cache, key string, tokens []string, opts []FetchOption) (v T, ok bool) {
+	if scopeOf(ctx) != (scope{}) || c.cfg.verify > 0 || ctx.Err() != nil {
+		return v, false
+	}
+	fc := c.options(opts)
+	p := c.plan(key, tokens, fc)
+	e := c.local(p)
+	if e == nil || decode(fc.codec, e.entry.codec, e.entry.payload, &v) != nil {
+		var zero T
+		return zero, false
+	}
+	if len(c.cfg.hooks) == 0 {
+		c.stats.outcome[HitLocal].Add(1)
+		return v, true
+	}
+	c.hookFetch(ctx, &Event{
+		Key: key, Tokens: slices.Concat(p.tokens, e.entry.extra), Version: e.entry.version,
+		Outcome: HitLocal, Bytes: len(e.entry.payload),
+	})
+	return v, true
+}
+
+func fetch[T any](ctx context.Context, c *Cache, key string, tokens []string, fn func(ctx context.Context) (T, error), opts []FetchOption) (T, error) {
 	var v T
 	f := c.fragment(ctx, key, tokens, opts, nil)
 	f.accept = func(e *entry) error { return decodeInto(f.fc.codec, e, &v) }
@@ -78,11 +111,11 @@ func decodeInto[T any](codec Codec, e *entry, v *T) error {
 // verify computes a hit again, beside, and reports a difference unless a token
 // has changed meanwhile.
 func verify[T any](f *Fragment, fn func(ctx context.Context) (T, error)) {
-	c, ctx := f.c, withoutCollector(context.WithoutCancel(f.ctx))
+	c, ctx := f.c, withCollector(context.WithoutCancel(f.ctx), nil)
 	c.background(func() {
 		defer c.recovered(ctx, "verify")
 		col := &collector{c: c, static: f.plan.tokens, noStore: true}
-		v, err := fn(context.WithValue(ctx, collectorCtx{}, col))
+		v, err := fn(withCollector(ctx, col))
 		if err != nil {
 			c.hookError(ctx, "verify", err)
 			return

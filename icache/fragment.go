@@ -18,6 +18,7 @@ type Fragment struct {
 	fc     *fetchConfig
 	plan   *plan
 	parent *collector
+	bypass bool
 	accept func(*entry) error
 	// later computes the fragment in the background with another Fragment;
 	// nil if the caller cannot be called back.
@@ -58,9 +59,9 @@ func (c *Cache) Begin(ctx context.Context, key string, tokens []string, opts ...
 }
 
 func (c *Cache) fragment(ctx context.Context, key string, tokens []string, opts []FetchOption, accept func(*entry) error) *Fragment {
-	fc := c.options(opts)
+	fc, sc := c.options(opts), scopeOf(ctx)
 	f := &Fragment{
-		c: c, ctx: ctx, fc: fc, plan: c.plan(key, tokens, fc), parent: collectorFrom(ctx), accept: accept,
+		c: c, ctx: ctx, fc: fc, plan: c.plan(key, tokens, fc), parent: sc.col, bypass: sc.bypass, accept: accept,
 		start: time.Now(), event: Event{Key: key},
 	}
 	f.event.Tokens = f.plan.tokens
@@ -71,7 +72,7 @@ func (f *Fragment) begin() error {
 	if err := f.ctx.Err(); err != nil {
 		return f.fail(err)
 	}
-	if bypassed(f.ctx) {
+	if f.bypass {
 		f.computeUncached(Skipped, WhyBypass, nil)
 		return nil
 	}
@@ -173,7 +174,7 @@ func (f *Fragment) compute() {
 		inner, stop = f.flight.detach(f.ctx)
 		f.release = append(f.release, stop)
 	}
-	f.inner = context.WithValue(inner, collectorCtx{}, f.col)
+	f.inner = withCollector(inner, f.col)
 	f.event.Outcome = Miss
 	f.startClock()
 }
@@ -205,7 +206,7 @@ func (f *Fragment) computeUncached(o Outcome, why string, err error) {
 		f.parent.forbid()
 	}
 	f.col = &collector{c: f.c, parent: f.parent, static: f.plan.tokens, noStore: true}
-	f.inner = context.WithValue(f.ctx, collectorCtx{}, f.col)
+	f.inner = withCollector(f.ctx, f.col)
 	f.event.Outcome, f.event.Why, f.event.Err, f.event.Version = o, why, err, 0
 	f.startClock()
 }

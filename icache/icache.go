@@ -19,6 +19,7 @@ type Cache struct {
 	memo     *memo
 	plans    *plans
 	payloads *payloads     // WithPayloadCache
+	l1       *l1           // WithTracking
 	slots    chan struct{} // WithFallbackLimit
 	breaker  breaker
 	stats    counters
@@ -64,6 +65,9 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Cache, error) {
 	if cfg.legacy && cfg.guard {
 		cfg.fail("a guard needs an agent that knows the lease: leave out WithLegacyCounters or WithGuard")
 	}
+	if cfg.tracking > 0 && cfg.payloadBytes <= 0 {
+		cfg.payloadBytes = defaultTrackedPayloads
+	}
 	srv, err := newServer(rdb, cfg.timeout)
 	if err = errors.Join(err, cfg.err()); err != nil {
 		return nil, err
@@ -79,6 +83,12 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Cache, error) {
 	c.flights.m = make(map[flightKey]*flight)
 	if cfg.fallbackLimit > 0 {
 		c.slots = make(chan struct{}, cfg.fallbackLimit)
+	}
+	if cfg.tracking > 0 {
+		c.l1 = newL1(cfg.tracking, cfg.guard)
+		if err := c.track(rdb); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
 	}
 	if srv.warning != nil {
 		c.hookError(context.Background(), "new", srv.warning)

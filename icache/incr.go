@@ -152,4 +152,8 @@ func (s *server) forEachMaster(ctx context.Context, fn func(ctx context.Context,
 
 // forget drops what this process remembers about tokens that it has just
 // incremented.
-func (c *Cache) forget(tokens []string) {}
+func (c *Cache) forget(tokens []string) {
+	if c.l1 != nil {
+		c.l1.invalidate(tokens...)
+	}
+}

@@ -41,12 +41,15 @@ func (l *lookup) newest() time.Time {
 // not know of. Values are read one after the other; that is sound because each
 // only grows, see the package documentation.
 func (c *Cache) lookup(ctx context.Context, p *plan, fc *fetchConfig) (lookup, error) {
+	if l, ok := c.lookupLocal(p); ok {
+		return l, nil
+	}
 	if !c.breaker.allow() {
 		return lookup{}, errBreaker
 	}
 	rctx, cancel := c.redis.context(ctx)
 	defer cancel()
-	pin := pinnedFrom(ctx)
+	pin := scopeOf(ctx).pin
 	l, err := c.read(rctx, p, fc, pin)
 	if err == nil && l.pinned && !l.current {
 		l, err = c.read(rctx, p, fc, nil)
@@ -94,6 +97,10 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 			args = append(args, c.guardKey())
 		}
 	}
+	var filling *fill
+	if c.l1 != nil && !l.pinned {
+		filling = c.l1.begin(p.tokens, extra)
+	}
 	var raw []any
 	var err error
 	if len(args) > 1 {
@@ -116,7 +123,10 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 	known, ok := parseAll(raw[n : n+len(extra)])
 	if local != nil {
 		if ok && local.version == l.static+sum(known) {
-			l.entry, l.extra, l.extraVals, l.current, l.local = local, extra, known, true, true
+			l.entry, l.extra, l.extraVals, l.current, l.local = local.entry, extra, known, true, true
+			if filling != nil {
+				local.l1.Store(filling.keep(l.vals, known, local.entry))
+			}
 			return l, nil
 		}
 		raw, err = c.redis.mget(ctx, c.redis.reads, []string{p.fragment})
@@ -136,19 +146,26 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 		return l, nil
 	}
 	if !slices.Equal(extra, e.extra) {
+		filling = nil // of other tokens
 		c.memo.set(p.name, e.extra)
 		if known, ok, err = c.readExtra(ctx, e.extra); err != nil {
 			return l, err
 		}
 	}
 	l.entry = &e
-	l.finish(c, p, fc, known, ok)
+	l.finish(fc, known, ok)
+	if l.current {
+		kept := c.payloads.set(p.name, l.entry)
+		if kept != nil && filling != nil {
+			kept.l1.Store(filling.keep(l.vals, known, l.entry))
+		}
+	}
 	return l, nil
 }
 
 // finish decides whether the stored fragment is current, given the values of
 // its extra tokens if all of them exist.
-func (l *lookup) finish(c *Cache, p *plan, fc *fetchConfig, known []uint64, ok bool) {
+func (l *lookup) finish(fc *fetchConfig, known []uint64, ok bool) {
 	e := l.entry
 	if ok {
 		l.extra, l.extraVals = e.extra, known
@@ -163,9 +180,7 @@ func (l *lookup) finish(c *Cache, p *plan, fc *fetchConfig, known []uint64, ok b
 	}
 	if l.inflate(fc) != nil {
 		l.current, l.why = false, WhyFormat
-		return
 	}
-	c.payloads.set(p.name, e)
 }
 
 // inflate decompresses the payload of the stored fragment.

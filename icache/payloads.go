@@ -1,6 +1,7 @@
 package icache
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -14,15 +15,22 @@ func WithPayloadCache(bytes int64) Option { return func(c *config) { c.payloadBy
 
 // payloads is the local cache of WithPayloadCache; nil if there is none. Its
 // entries are decompressed and never changed.
-type payloads struct{ c *otter.Cache[string, *entry] }
+type payloads struct {
+	c *otter.Cache[string, *localEntry]
+}
+
+type localEntry struct {
+	*entry
+	l1 atomic.Pointer[l1Entry] // WithTracking: the tokens it is current under
+}
 
 func newPayloads(bytes int64) *payloads {
 	if bytes <= 0 {
 		return nil
 	}
-	return &payloads{otter.Must(&otter.Options[string, *entry]{
+	return &payloads{otter.Must(&otter.Options[string, *localEntry]{
 		MaximumWeight: uint64(bytes),
-		Weigher: func(name string, e *entry) uint32 {
+		Weigher: func(name string, e *localEntry) uint32 {
 			const overhead = 256
 			size := overhead + len(name) + len(e.payload)
 			for _, t := range e.extra {
@@ -33,7 +41,7 @@ func newPayloads(bytes int64) *payloads {
 	})}
 }
 
-func (p *payloads) get(name string) *entry {
+func (p *payloads) get(name string) *localEntry {
 	if p == nil {
 		return nil
 	}
@@ -45,8 +53,11 @@ func (p *payloads) get(name string) *entry {
 	return e
 }
 
-func (p *payloads) set(name string, e *entry) {
-	if p != nil {
-		p.c.Set(name, e)
+func (p *payloads) set(name string, e *entry) *localEntry {
+	if p == nil {
+		return nil
 	}
+	local := &localEntry{entry: e}
+	p.c.Set(name, local)
+	return local
 }

@@ -5,8 +5,6 @@ import (
 	"sync"
 )
 
-type pinCtx struct{}
-
 // pinned are token values that a request has read.
 type pinned struct {
 	mu   sync.Mutex
@@ -23,18 +21,15 @@ type pinnedKey struct {
 // each token once. A hit is then as fresh as the Pin, and no more; before
 // anything is computed its tokens are read anew.
 func Pin(ctx context.Context) context.Context {
-	return context.WithValue(ctx, pinCtx{}, &pinned{vals: make(map[pinnedKey]uint64)})
-}
-
-func pinnedFrom(ctx context.Context) *pinned {
-	p, _ := ctx.Value(pinCtx{}).(*pinned)
-	return p
+	s := scopeOf(ctx)
+	s.pin = &pinned{vals: make(map[pinnedKey]uint64)}
+	return s.with(ctx)
 }
 
 // Prefetch reads tokens, with their groups, into a context made by [Pin], in
 // one round trip. Without Pin it does nothing.
 func (c *Cache) Prefetch(ctx context.Context, tokens ...string) error {
-	pin := pinnedFrom(ctx)
+	pin := scopeOf(ctx).pin
 	if pin == nil {
 		return nil
 	}

@@ -47,7 +47,7 @@ func (f *Fragment) Stale() ([]byte, bool) {
 // background. It reports false if the cache is closed.
 func (f *Fragment) computeLater() bool {
 	g := &Fragment{
-		c: f.c, ctx: withoutCollector(context.WithoutCancel(f.ctx)), fc: f.fc, plan: f.plan, accept: f.accept,
+		c: f.c, ctx: withCollector(context.WithoutCancel(f.ctx), nil), fc: f.fc, plan: f.plan, accept: f.accept,
 		look: f.look, flight: f.flight, start: time.Now(), event: f.event,
 	}
 	// The entry is f's to serve; g only ever looks for a newer one.
@@ -83,9 +83,4 @@ func (c *Cache) recovered(ctx context.Context, op string) {
 	if r := recover(); r != nil {
 		c.hookError(ctx, op, fmt.Errorf("icache: panic: %v\n%s", r, debug.Stack()))
 	}
-}
-
-// withoutCollector hides the fragment that ctx is computed for.
-func withoutCollector(ctx context.Context) context.Context {
-	return context.WithValue(ctx, collectorCtx{}, (*collector)(nil))
 }

@@ -99,6 +99,14 @@ func parseKeyPattern(pattern string) (keyPattern, bool) {
 
 func (p keyPattern) key(token string) string { return p.before + token + p.after }
 
+// token returns the token whose key is given.
+func (p keyPattern) token(key string) (string, bool) {
+	if len(key) < len(p.before)+len(p.after) || !strings.HasPrefix(key, p.before) || !strings.HasSuffix(key, p.after) {
+		return "", false
+	}
+	return key[len(p.before) : len(key)-len(p.after)], true
+}
+
 // glob returns the pattern for SCAN that matches the keys of all tokens.
 func (p keyPattern) glob() string { return globEscape(p.before) + "*" + globEscape(p.after) }
 
