@@ -48,11 +48,11 @@ func (ld *leader) consume(ctx context.Context) error {
 // statement with snapshot now saw.
 func (ld *leader) advance(now snapshot, last uint64, changes bool) {
 	ld.cursor = ld.cursor.through(now, last)
+	ld.l.stats.setCursor(ld.cursor)
 	if ld.cursor.xmax > ld.l.seen.xmax {
 		ld.l.seen = ld.cursor
 	}
 	if changes {
-		ld.l.stats.update(func(s *Stats) { s.Cursor = ld.cursor.String() })
 		ld.progress = true
 		ld.rot.changed(time.Now())
 		if soon := time.Now().Add(ld.l.tune.maintain); soon.Before(ld.nextCheck) {

@@ -103,12 +103,11 @@ func viaProxy(t testing.TB, server string, p *proxy) string {
 	return u.String()
 }
 
-// seenForTest returns the furthest cursor.
-func (l *running) seenForTest() snapshot {
+// cursor returns how far the listener has come.
+func (l *running) cursor(t testing.TB) snapshot {
+	t.Helper()
 	s, err := parseSnapshot(l.Stats().Cursor)
-	if err != nil {
-		return snapshot{xmax: 3}
-	}
+	require.NoError(t, err)
 	return s
 }
 
@@ -240,7 +239,6 @@ func (r *recorder) duplicates() (n int) {
 type running struct {
 	*Listener
 	stop func() // cancels and waits for Run to return nil
-	kill func() // has the current connection die
 }
 
 // start runs a listener until the test ends.

@@ -68,6 +68,7 @@ type tableCounts struct{ TableStats }
 type statsBox struct {
 	mu     sync.Mutex
 	s      Stats
+	cursor snapshot
 	tables map[string]*tableCounts
 }
 
@@ -80,6 +81,12 @@ func (b *statsBox) update(f func(*Stats)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f(&b.s)
+}
+
+func (b *statsBox) setCursor(c snapshot) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cursor = c
 }
 
 // table returns the counts of a table, to be changed under update.
@@ -99,6 +106,9 @@ func (l *Listener) Stats() Stats {
 	l.stats.mu.Lock()
 	defer l.stats.mu.Unlock()
 	s := l.stats.s
+	if l.stats.cursor.xmax > 0 {
+		s.Cursor = l.stats.cursor.String()
+	}
 	s.Tables = make(map[string]TableStats, len(l.stats.tables))
 	for name, t := range l.stats.tables {
 		s.Tables[name] = t.TableStats
