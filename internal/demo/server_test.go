@@ -9,11 +9,14 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/icache-go/icache-agent/icache"
 )
 
 // site is a running demo and a browser.
@@ -219,6 +222,83 @@ func TestEvents(t *testing.T) {
 
 	_, body := s.get("/panel/mine?user=1")
 	require.Contains(t, body, "&lt;i&gt;Ada", "escaped")
+}
+
+// The rules cover what the templates show: whatever is changed, every fragment
+// is served as it would be rendered now.
+func TestRulesCoverTheTemplates(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	db := database{s.stage.pool}
+	panels, err := newPanels(s.stage.cache, db)
+	require.NoError(t, err)
+	render := func(ctx context.Context, name string) *panel {
+		p, err := panels.render(ctx, name, &view{ctx: ctx, db: db, FilmID: 12, Viewer: viewer{1, "Ada"}})
+		require.NoError(t, err)
+		return p
+	}
+	names := []string{"films", "film", "mine"}
+	for _, name := range names {
+		render(t.Context(), name)
+	}
+	for sql, outdated := range map[string][]string{
+		"UPDATE icache_demo.films SET title = 'A' WHERE id = 12":                                    names,
+		"UPDATE icache_demo.films SET year = year + 1":                                              names,
+		"UPDATE icache_demo.films SET runtime = 1, genres = '{Western}' WHERE id = 12":              names,
+		"UPDATE icache_demo.people SET name = name || ' Jr.'":                                       {"films", "film"},
+		"UPDATE icache_demo.credits SET person_id = 1 WHERE film_id = 12 AND role = 'director'":     {"films", "film", "mine"},
+		"DELETE FROM icache_demo.credits WHERE film_id = 12 AND role = 'cast'":                      {"films", "film", "mine"},
+		"UPDATE icache_demo.viewers SET name = 'Lovelace' WHERE id = 1":                             {"film", "mine"},
+		"UPDATE icache_demo.viewers SET name = 'Nobody' WHERE id = 2":                               {"film"},
+		"INSERT INTO icache_demo.ratings VALUES (6, 12, 1) ON CONFLICT DO NOTHING":                  nil, // whether or not it was there
+		"UPDATE icache_demo.ratings SET stars = 6 - stars WHERE viewer_id = 1 AND stars <> 3":       {"films", "film", "mine"},
+		"UPDATE icache_demo.ratings SET film_id = 12 WHERE (viewer_id, film_id) IN (VALUES (2, 1))": nil,
+		"DELETE FROM icache_demo.ratings WHERE viewer_id = 1":                                       {"films", "film", "mine"},
+		"DELETE FROM icache_demo.films WHERE id = 9":                                                names, // cascades to credits and ratings
+		"TRUNCATE icache_demo.ratings":                                                              names,
+	} {
+		applied := s.stage.changes.applied()
+		conn, err := s.stage.pool.Acquire(t.Context())
+		require.NoError(t, err)
+		tag, err := conn.Exec(t.Context(), sql)
+		conn.Release()
+		if err != nil { // a rating that is there already
+			require.ErrorContains(t, err, "ratings_pkey", sql)
+			continue
+		}
+		if tag.RowsAffected() > 0 || strings.HasPrefix(sql, "TRUNCATE") {
+			select {
+			case <-applied:
+			case <-time.After(10 * time.Second):
+				require.Fail(t, "not applied", sql)
+			}
+			s.settle()
+		}
+		for _, name := range names {
+			got := render(t.Context(), name)
+			want := render(icache.Bypass(t.Context()), name)
+			require.Equal(t, want.Body, got.Body, "%s after %s", name, sql)
+			if tag.RowsAffected() > 0 && slices.Contains(outdated, name) {
+				require.False(t, got.Hit, "%s after %s", name, sql)
+			}
+		}
+	}
+}
+
+// settle waits until the agent has applied everything committed so far: one
+// statement may touch several tables.
+func (s *site) settle() {
+	s.Helper()
+	applied := s.stage.changes.applied()
+	execute(s.T, s.stage.postgres.URL, "INSERT INTO icache_demo.people VALUES ((SELECT max(id) + 1 FROM icache_demo.people), gen_random_uuid())")
+	for s.stage.changes.recent()[0].Table != "icache_demo.people" {
+		select {
+		case <-applied:
+			applied = s.stage.changes.applied()
+		case <-time.After(10 * time.Second):
+			require.Fail(s, "not applied")
+		}
+	}
 }
 
 // A browser that was away is told what it has missed, one that was looking at
