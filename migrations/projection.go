@@ -33,31 +33,41 @@ func newProjection(t *table, rule *mapping.CompiledRule, n outbox.Names, sizeLim
 	return &projection{table: t, rule: rule, sources: rule.Sources(), names: n, sizeLimit: sizeLimit}
 }
 
-// statement returns the function of a statement-level trigger.
+// statement returns the function of a statement-level trigger. A statement that
+// changed one row is the common case, and costs one query: SELECT INTO STRICT
+// fails if there are more rows, or none, and only then is there more to do.
 func (p *projection) statement(op mapping.Op) *function {
-	body := p.insertOrDelete(newRows)
-	some := newRows
-	switch op {
-	case mapping.Delete:
-		body, some = p.insertOrDelete(oldRows), oldRows
-	case mapping.Update:
-		body = p.update()
+	rows := newRows
+	if op == mapping.Delete {
+		rows = oldRows
+	}
+	one, many := p.oneRow(rows), p.manyRows(rows)
+	if op == mapping.Update {
+		one, many = p.oneUpdate(), p.manyUpdates()
 	}
 	return p.function(op.String(), fmt.Sprintf(`#variable_conflict use_column
 DECLARE
-  icache_rows bigint;
   icache_keys jsonb;
 BEGIN
   BEGIN
-%s  EXCEPTION WHEN OTHERS THEN -- the table is not what it was: never fail the statement for that
-    SELECT count(*), NULL INTO icache_rows, icache_keys FROM (SELECT FROM %s LIMIT 1) AS r;
+%s  EXCEPTION
+    WHEN too_many_rows THEN
+      BEGIN
+%s      EXCEPTION WHEN OTHERS THEN -- the table is not what it was: never fail the statement for that
+        icache_keys := NULL;
+      END;
+    WHEN OTHERS THEN -- no row, or the same as above
+      IF NOT EXISTS (SELECT FROM %s) THEN
+        RETURN NULL;
+      END IF;
+      icache_keys := NULL;
   END;
-  IF icache_rows = 0 OR icache_keys = '[]' THEN
+  IF icache_keys = '[]' THEN
     RETURN NULL;
   END IF;
 %s  RETURN NULL;
 END
-`, body, some, p.tail(fmt.Sprintf("'%c'", byte(op)))))
+`, one, many, rows, p.tail(fmt.Sprintf("'%c'", byte(op)))))
 }
 
 func (p *projection) tail(op string) string {
@@ -87,59 +97,70 @@ func (p *projection) textColumns() []*column {
 	return list
 }
 
-// insertOrDelete finds the distinct keys of the rows of one transition table.
-func (p *projection) insertOrDelete(rows string) string {
+// oneRow finds the keys of the only row of a transition table.
+func (p *projection) oneRow(rows string) string {
+	keys := fmt.Sprintf("jsonb_build_array(%s)", p.object("r"))
+	if p.rule.Rule.When != "" {
+		keys = fmt.Sprintf("CASE WHEN r.%s THEN %s ELSE '[]' END", whenOf, keys)
+	}
+	return fmt.Sprintf("    SELECT %s INTO STRICT icache_keys FROM %s;\n", keys, p.marked(rows, "r"))
+}
+
+// manyRows finds the distinct keys of the rows of one transition table.
+func (p *projection) manyRows(rows string) string {
 	image := p.image(rows, "r")
-	limit := p.rule.Rule.MaxKeys + 1
+	limit := p.limit()
 	switch {
 	case len(p.sources) == 0:
-		return fmt.Sprintf("    SELECT count(*), '[{}]' INTO icache_rows, icache_keys FROM (SELECT FROM %s LIMIT 1) AS r;\n", image)
-	case p.distinctByKey():
-		return fmt.Sprintf(`    SELECT c.rows, CASE WHEN c.rows < %d THEN (SELECT jsonb_agg(%s) FROM %s) END
-      INTO icache_rows, icache_keys FROM (SELECT count(*) AS rows FROM (SELECT FROM %[3]s LIMIT %[1]d) AS l) AS c;
-`, limit, p.object("r"), image)
+		return fmt.Sprintf("        icache_keys := CASE WHEN EXISTS (SELECT FROM %s) THEN '[{}]' ELSE '[]' END;\n", image)
+	case p.distinctByKey(): // count first: making many keys in vain costs more
+		return fmt.Sprintf(`        IF (SELECT count(*) < %d FROM (SELECT FROM %s LIMIT %[1]d) AS l) THEN
+          SELECT coalesce(jsonb_agg(%[3]s), '[]') INTO icache_keys FROM %[2]s;
+        END IF;
+`, limit, image, p.object("r"))
 	}
-	return fmt.Sprintf(`    SELECT count(*), CASE WHEN count(*) < %d THEN jsonb_agg(%s) END
-      INTO icache_rows, icache_keys FROM (SELECT DISTINCT %s FROM %s LIMIT %[1]d) AS k;
-`, limit, p.objectOf("k"), p.named("r"), image)
+	return p.collect(fmt.Sprintf("SELECT DISTINCT %s FROM %s LIMIT %d", p.named("r"), image, limit))
 }
 
-// update finds the distinct keys, old and new, of the rows that changed.
-func (p *projection) update() string {
-	limit := p.rule.Rule.MaxKeys + 1
-	one := fmt.Sprintf(`    SELECT c.rows, CASE WHEN c.rows = 1 THEN (SELECT %s
-        FROM %s, %s) END
-      INTO icache_rows, icache_keys FROM (SELECT count(*) AS rows FROM (SELECT FROM %s LIMIT %d) AS l) AS c;
-`, p.pair("o", "n"), p.marked(oldRows, "o"), p.marked(newRows, "n"), newRows, limit)
-
-	many := p.changedKeys(limit)
-	if p.distinctByKey() {
-		// Every changed row has a key of its own. If there are too many rows
-		// and the first has changed, there are likely too many keys.
-		many = fmt.Sprintf(`      IF icache_rows < %d OR NOT EXISTS (
-        SELECT FROM (SELECT * FROM %s LIMIT 1) AS o, (SELECT * FROM %s LIMIT 1) AS n
-        WHERE %s AND %s) THEN
-  %s      END IF;
-`, limit, p.image(oldRows, "r"), p.image(newRows, "r"), p.join(), p.changed("o", "n", false), strings.ReplaceAll(many, "\n      ", "\n        "))
-	}
-	return one + "    IF icache_rows > 1 THEN\n" + many + "    END IF;\n"
+// oneUpdate finds the keys, old and new, of the only row that was updated.
+func (p *projection) oneUpdate() string {
+	return fmt.Sprintf("    SELECT %s\n      INTO STRICT icache_keys FROM %s, %s;\n",
+		p.pair("o", "n"), p.marked(oldRows, "o"), p.marked(newRows, "n"))
 }
+
+// manyUpdates finds the distinct keys, old and new, of the rows that changed.
+func (p *projection) manyUpdates() string {
+	many := p.changedKeys()
+	if !p.distinctByKey() {
+		return many
+	}
+	// Every changed row has a key of its own. If there are too many rows and
+	// the first has changed, there are likely too many keys.
+	return fmt.Sprintf(`        IF (SELECT count(*) < %d FROM (SELECT FROM %s LIMIT %[1]d) AS l) OR NOT EXISTS (
+          SELECT FROM (SELECT * FROM %[3]s LIMIT 1) AS o, (SELECT * FROM %[4]s LIMIT 1) AS n WHERE %[5]s AND %[6]s) THEN
+%[7]s        END IF;
+`, p.limit(), newRows, p.image(oldRows, "r"), p.image(newRows, "r"), p.join(), p.changed("o", "n", false), many)
+}
+
+// limit is the number of keys that are too many.
+func (p *projection) limit() int { return p.rule.Rule.MaxKeys + 1 }
 
 // changedKeys compares old and new rows, paired by the primary key. Without
 // one they are compared as a whole: rows that trade values must not go unseen.
-func (p *projection) changedKeys(limit int) string {
+func (p *projection) changedKeys() string {
+	limit := p.limit()
 	from := fmt.Sprintf("%s FULL JOIN %s ON %s", p.image(oldRows, "o"), p.image(newRows, "n"), p.join())
 	if len(p.table.primaryKey) > 0 {
 		key := ident(p.table.primaryKey[0])
 		differ := fmt.Sprintf("(o.%s IS NULL OR n.%[1]s IS NULL OR %s)", key, p.changed("o", "n", false))
 		if len(p.sources) == 0 {
-			return fmt.Sprintf(`      icache_keys := CASE WHEN EXISTS (SELECT FROM %s
-        WHERE %s) THEN '[{}]' ELSE '[]' END;
+			return fmt.Sprintf(`        icache_keys := CASE WHEN EXISTS (SELECT FROM %s
+          WHERE %s) THEN '[{}]' ELSE '[]' END;
 `, from, differ)
 		}
-		return p.collect(limit, fmt.Sprintf(`SELECT DISTINCT %[8]s FROM %[2]s
-        CROSS JOIN LATERAL (VALUES (o.%[3]s IS NOT NULL, %[4]s), (n.%[3]s IS NOT NULL, %[5]s)) AS k(present, %[1]s)
-        WHERE k.present AND %[6]s LIMIT %[7]d`,
+		return p.collect(fmt.Sprintf(`SELECT DISTINCT %[8]s FROM %[2]s
+          CROSS JOIN LATERAL (VALUES (o.%[3]s IS NOT NULL, %[4]s), (n.%[3]s IS NOT NULL, %[5]s)) AS k(present, %[1]s)
+          WHERE k.present AND %[6]s LIMIT %[7]d`,
 			p.aliases(""), from, key, p.values("o"), p.values("n"), differ, limit, p.aliases("k.")))
 	}
 
@@ -151,17 +172,18 @@ func (p *projection) changedKeys(limit int) string {
 		return "SELECT " + list + " FROM " + p.image(rows, alias)
 	}
 	o, n := side(oldRows, "o"), side(newRows, "n")
-	difference := fmt.Sprintf("((%s EXCEPT ALL %s)\n        UNION ALL (%[2]s EXCEPT ALL %[1]s)) AS d", o, n)
+	difference := fmt.Sprintf("((%s EXCEPT ALL %s)\n          UNION ALL (%[2]s EXCEPT ALL %[1]s)) AS d", o, n)
 	if len(p.sources) == 0 {
-		return fmt.Sprintf("      icache_keys := CASE WHEN EXISTS (SELECT FROM %s) THEN '[{}]' ELSE '[]' END;\n", difference)
+		return fmt.Sprintf("        icache_keys := CASE WHEN EXISTS (SELECT FROM %s) THEN '[{}]' ELSE '[]' END;\n", difference)
 	}
-	return p.collect(limit, fmt.Sprintf("SELECT DISTINCT %s FROM %s LIMIT %d", p.aliases("d."), difference, limit))
+	return p.collect(fmt.Sprintf("SELECT DISTINCT %s FROM %s LIMIT %d", p.aliases("d."), difference, limit))
 }
 
-func (p *projection) collect(limit int, query string) string {
-	return fmt.Sprintf(`      SELECT CASE WHEN count(*) < %d THEN coalesce(jsonb_agg(%s), '[]') END INTO icache_keys FROM (
-        %s) AS k;
-`, limit, p.objectOf("k"), query)
+// collect makes the keys of the rows of a query, unless they are too many.
+func (p *projection) collect(query string) string {
+	return fmt.Sprintf(`        SELECT CASE WHEN count(*) < %d THEN coalesce(jsonb_agg(%s), '[]') END INTO icache_keys FROM (
+          %s) AS k;
+`, p.limit(), p.objectOf("k"), query)
 }
 
 // pair returns the keys of one row from its old and its new form.
@@ -229,11 +251,16 @@ func (p *projection) changed(o, n string, marked bool) string {
 	return differ
 }
 
+// sameKeys compares what the keys are made of, which is cheaper than making them.
 func (p *projection) sameKeys(o, n string) string {
 	list := func(alias string) string {
 		var items []string
 		for _, s := range p.sources {
-			items = append(items, s.SQL(alias))
+			item := alias + "." + ident(s.Column())
+			if s.Kind() == mapping.KindJSON {
+				item = s.SQL(alias)
+			}
+			items = append(items, item)
 		}
 		return record(items)
 	}
