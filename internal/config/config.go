@@ -23,13 +23,12 @@ type Config struct {
 
 // Postgres is the section postgres.
 type Postgres struct {
-	URL           URL           `koanf:"url" doc:"Connection URL, postgres://user@host:5432/database?sslmode=require, or a libpq string, host=db user=icache. Several hosts may be listed. The PG* environment variables fill in what is left out. Connect to the server itself, not through a transaction pooler."`
-	URLFile       string        `koanf:"url_file" doc:"File that holds the connection URL, for a secret; in place of url. A relative path starts from the directory of this file."`
-	Schema        string        `koanf:"schema" doc:"Schema that holds the objects of icache."`
-	Wake          string        `koanf:"wake" jsonschema:"enum=auto,enum=doorbell,enum=poll" doc:"How the agent learns of changes: doorbell (NOTIFY while it sleeps), poll, or auto, which polls only where max_prepared_transactions > 0."`
-	OutboxLimit   Size          `koanf:"outbox_limit" doc:"Size past which triggers stop recording while no agent runs; the whole cache is outdated when one comes back. 0MB means no limit. Takes effect with migrate up."`
-	LockTimeout   time.Duration `koanf:"lock_timeout" doc:"How long a migration waits for a lock on a busy table before it gives up."`
-	SweepInterval time.Duration `koanf:"sweep_interval" doc:"How often a sleeping agent looks at the outbox without having been woken, as insurance. 0s means never."`
+	URL         URL           `koanf:"url" doc:"Connection URL, postgres://user@host:5432/database?sslmode=require, or a libpq string, host=db user=icache. Several hosts may be listed. The PG* environment variables fill in what is left out. Connect to the server itself, not through a transaction pooler."`
+	URLFile     string        `koanf:"url_file" doc:"File that holds the connection URL, for a secret; in place of url. A relative path starts from the directory of this file."`
+	Schema      string        `koanf:"schema" doc:"Schema that holds the objects of icache."`
+	Wake        string        `koanf:"wake" jsonschema:"enum=auto,enum=doorbell,enum=poll" doc:"How the agent learns of changes: doorbell (NOTIFY while it sleeps), poll, or auto, which polls only where max_prepared_transactions > 0."`
+	OutboxLimit Size          `koanf:"outbox_limit" doc:"Size past which triggers stop recording while no agent runs; the whole cache is outdated when one comes back. 0MB means no limit. Takes effect with migrate up."`
+	LockTimeout time.Duration `koanf:"lock_timeout" doc:"How long a migration waits for a lock on a busy table before it gives up."`
 }
 
 // Redis is the section redis.
@@ -68,11 +67,10 @@ type Table struct {
 func Default() *Config {
 	return &Config{
 		Postgres: Postgres{
-			Schema:        outbox.DefaultSchema,
-			Wake:          "auto",
-			OutboxLimit:   256 << 20,
-			LockTimeout:   2 * time.Second,
-			SweepInterval: 30 * time.Second,
+			Schema:      outbox.DefaultSchema,
+			Wake:        "auto",
+			OutboxLimit: 256 << 20,
+			LockTimeout: 2 * time.Second,
 		},
 		Redis: Redis{
 			TokenKey:     "icache:t:{token}",

@@ -50,7 +50,6 @@ postgres:
   wake: poll
   outbox_limit: 1GB
   lock_timeout: 500ms
-  sweep_interval: 0s
 redis: {url: "redis://localhost:6379/0", token_key: "shop:1:{token}", absent_tokens: skip, replay_window: 2m}
 http: {listen: ""}
 log: {level: debug, format: json}
@@ -79,9 +78,9 @@ tables:
 	rules := cfg.Rules()
 	require.Len(t, rules, 2)
 	require.Equal(t, "public.movies", rules[0].Table.String())
-	require.Equal(t, mapping.Position{File: cfg.File(), Line: 13, Column: 5}, rules[0].Pos)
-	require.Equal(t, mapping.Position{File: cfg.File(), Line: 14, Column: 25}, rules[0].At("tokens[1]"))
-	require.Equal(t, mapping.Position{File: cfg.File(), Line: 13, Column: 12}, rules[0].At("table"))
+	require.Equal(t, mapping.Position{File: cfg.File(), Line: 12, Column: 5}, rules[0].Pos)
+	require.Equal(t, mapping.Position{File: cfg.File(), Line: 13, Column: 25}, rules[0].At("tokens[1]"))
+	require.Equal(t, mapping.Position{File: cfg.File(), Line: 12, Column: 12}, rules[0].At("table"))
 	require.Equal(t, rules[0].Pos, rules[0].At("settle"))
 
 	fields := rules[1].Fields
@@ -89,9 +88,9 @@ tables:
 	require.Equal(t, mapping.Rule{
 		Table: mapping.TableName{Schema: "public", Name: "Odd Name"}, On: []mapping.Op{mapping.Insert, mapping.Truncate},
 		Columns: []string{"stars", `"Odd Column"`}, When: "stars IS NOT NULL", Tokens: []string{"odd:{id}"},
-		MaxKeys: 10, Always: true, Settle: 2 * time.Second, Pos: mapping.Position{File: cfg.File(), Line: 15, Column: 5},
+		MaxKeys: 10, Always: true, Settle: 2 * time.Second, Pos: mapping.Position{File: cfg.File(), Line: 14, Column: 5},
 	}, rules[1])
-	require.Equal(t, 18, fields["when"].Line)
+	require.Equal(t, 17, fields["when"].Line)
 	m, err := mapping.Compile(rules)
 	require.NoError(t, err)
 	require.Equal(t, []string{"stars", "Odd Column"}, m.Rules()[1].Rule.Columns)

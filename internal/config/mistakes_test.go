@@ -40,20 +40,19 @@ func TestLoad_Mistakes(t *testing.T) {
 			[]string{`:3:3: key "level" again, first on line 2 (keep one)`, `:4:1: key "log" again, first on line 1 (keep one)`},
 		},
 		"bare number for a duration": {
-			"postgres: {lock_timeout: 3, sweep_interval: 1.5}\nredis: {replay_window: 0}\ntables: [{table: a, tokens: [a], settle: '7'}]",
+			"postgres: {lock_timeout: 1.5}\nredis: {replay_window: 0}\ntables: [{table: a, tokens: [a], settle: '7'}]",
 			[]string{
-				`:1:26: postgres.lock_timeout is a number without a unit: 3 (write 3s for seconds, 3ms for milliseconds)`,
-				`:1:45: postgres.sweep_interval is a number without a unit: 1.5 (write 1.5s for seconds, 1.5ms for milliseconds)`,
+				`:1:26: postgres.lock_timeout is a number without a unit: 1.5 (write 1.5s for seconds, 1.5ms for milliseconds)`,
 				`:2:24: redis.replay_window is a number without a unit: 0 (write 0s)`,
 				`:3:42: tables[0].settle is a number without a unit: 7 (write 7s for seconds, 7ms for milliseconds)`,
 			},
 		},
 		"not a duration": {
-			"postgres: {lock_timeout: 1d, sweep_interval: -1s}\nredis: {replay_window: yes}",
+			"postgres: {lock_timeout: 1d}\nredis: {replay_window: -1s}\ntables: [{table: a, tokens: [a], settle: 7d}]",
 			[]string{
 				`:1:26: postgres.lock_timeout is not a duration: "1d" (write a number with a unit: 500ms, 2s, 5m, 1h30m)`,
-				`:1:46: postgres.sweep_interval is negative: "-1s" (use a duration from 0s up)`,
-				`:2:24: redis.replay_window is not a duration: "yes" (write a number with a unit: 500ms, 2s, 5m, 1h30m)`,
+				`:2:24: redis.replay_window is negative: "-1s" (use a duration from 0s up)`,
+				`:3:42: tables[0].settle is not a duration: "7d" (write a number with a unit: 500ms, 2s, 5m, 1h30m)`,
 			},
 		},
 		"no lock timeout": {
