@@ -58,7 +58,8 @@ func defaultBellTuning() bellTuning {
 // transaction open for an hour costs little.
 type doorbell struct {
 	bellTuning
-	never bool // WakePoll
+	never     bool // WakePoll
+	queueFull bool // writers should not notify
 
 	held     bool
 	rate     float64 // transactions per second, exponentially weighted
@@ -84,9 +85,11 @@ func (d *doorbell) rateAt(now time.Time) float64 {
 // next returns what to do with the lock before the next poll.
 func (d *doorbell) next(now time.Time) lockOp {
 	switch {
+	case d.held && d.queueFull:
+		return lockRelease
 	case d.held && (d.rateAt(now) > d.awakeRate || d.contended > 1):
 		return lockRelease
-	case d.held || d.never:
+	case d.held || d.never || d.queueFull:
 		return lockKeep
 	case now.Sub(d.busy) >= d.idle:
 		return lockTry

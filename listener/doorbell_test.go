@@ -101,3 +101,17 @@ func TestDoorbellIsNeverTakenInPollMode(t *testing.T) {
 	require.Equal(t, map[lockOp]int{lockKeep: 5000}, ops)
 	require.Equal(t, c.d.pollMax, c.d.interval)
 }
+
+func TestDoorbellIsNotUsedWhileTheQueueIsFull(t *testing.T) {
+	t.Parallel()
+	c := newClock(WakeDoorbell)
+	c.run(100*time.Millisecond, time.Millisecond, 0, true)
+	require.True(t, c.d.held)
+	c.d.queueFull = true
+	c.run(100*time.Millisecond, time.Millisecond, 1, true)
+	c.run(time.Second, time.Millisecond, 0, true)
+	require.False(t, c.d.held)
+	c.d.queueFull = false
+	c.run(100*time.Millisecond, time.Millisecond, 0, true)
+	require.True(t, c.d.held)
+}

@@ -276,7 +276,7 @@ func (ld *leader) maintain(ctx context.Context) error {
 			return err
 		}
 	}
-	if !now.Before(ld.nextCheck) && !ld.batch.more {
+	if !now.Before(ld.nextCheck) {
 		if err := ld.rotate(ctx, now); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ const (
 	quietRefill   = 30 * time.Second
 	quietCapacity = 3
 	stateUnread   = "IC001"
+	queueLimit    = 0.5
 )
 
 // rotation decides when to write to the other outbox table. Emptying a table
@@ -110,15 +111,26 @@ func (ld *leader) empty(ctx context.Context) (int64, error) {
 	return sizes[0] + sizes[1], err
 }
 
+// outboxSizes also looks how full the queue of NOTIFY is. A listener of somebody
+// else's that does not read can fill it, and then notifying commits fail: past
+// half of it the doorbell is not used.
 func (ld *leader) outboxSizes() (sizes [2]int64, active int, err error) {
 	ctx, cancel := context.WithTimeout(ld.work, ld.l.patience())
 	defer cancel()
 	n := ld.l.names
-	err = ld.conn.QueryRow(ctx, fmt.Sprintf(`SELECT pg_relation_size(%s), pg_relation_size(%s), (SELECT last_value::int & 1 FROM %s)`,
-		literal(n.Outbox(0)), literal(n.Outbox(1)), n.Active())).Scan(&sizes[0], &sizes[1], &active)
+	var queue float64
+	err = ld.conn.QueryRow(ctx, fmt.Sprintf(
+		`SELECT pg_relation_size(%s), pg_relation_size(%s), (SELECT last_value::int & 1 FROM %s), pg_notification_queue_usage()`,
+		literal(n.Outbox(0)), literal(n.Outbox(1)), n.Active())).Scan(&sizes[0], &sizes[1], &active, &queue)
 	if err != nil {
 		return sizes, 0, fmt.Errorf("read the size of the outbox: %w", err)
 	}
+	if full := queue > queueLimit; full != ld.bell.queueFull {
+		ld.bell.queueFull = full
+		ld.l.log.WarnContext(ctx, "listener: the queue of NOTIFY is filling up because some session listens and does not read, or is so no longer",
+			"usage", queue, "doorbell", !full)
+	}
+	ld.l.stats.update(func(s *Stats) { s.NotifyQueue = queue })
 	return sizes, active, nil
 }
 

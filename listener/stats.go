@@ -47,6 +47,8 @@ type Stats struct {
 	Overflow        bool      `json:"overflow"`                        // changes go unrecorded: the outbox has reached its limit
 	ResetPending    bool      `json:"reset_pending"`                   // waiting for old transactions, then Reset once more
 
+	NotifyQueue float64 `json:"notify_queue"` // used part of the server's queue of notifications, 0 to 1
+
 	LastReset       time.Time `json:"last_reset,omitzero"`
 	LastResetReason string    `json:"last_reset_reason,omitempty"`
 	LastError       string    `json:"last_error,omitempty"` // of the connection or the handler
