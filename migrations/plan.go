@@ -82,7 +82,9 @@ type inspection struct {
 	problems []Problem
 }
 
-func (m *Migrator) inspect(ctx context.Context, tx pgx.Tx) (*inspection, error) {
+// inspect compares the database with the rules. What is portable does not rely
+// on the roles of this cluster, nor on the rights of the connected role.
+func (m *Migrator) inspect(ctx context.Context, tx pgx.Tx, portable bool) (*inspection, error) {
 	s, err := readSession(ctx, tx)
 	if err != nil {
 		return nil, err
@@ -101,6 +103,10 @@ func (m *Migrator) inspect(ctx context.Context, tx pgx.Tx) (*inspection, error) 
 	w, err := m.planWriter(ctx, tx, s, in)
 	if err != nil {
 		return nil, err
+	}
+	if portable && !in.schema {
+		s.superuser = false
+		w.exists, w.member = false, false
 	}
 	d := &differ{m: m, want: m.want(fit), in: in, session: s, writer: w}
 	for _, r := range m.rules {
