@@ -76,7 +76,7 @@ func decode[T any](codec Codec, id byte, payload []byte, v *T) error {
 		if id != codecRaw {
 			return errFormat
 		}
-		reflect.ValueOf(v).Elem().SetString(text(payload))
+		*v = asString[T](text(payload))
 		return nil
 	case rawBytes:
 		if id != codecRaw {
@@ -96,3 +96,7 @@ func readOnly(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s
 
 // text returns b, which must not be changed any more, as a string.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// asString converts s to T, whose kind must be that of a string. Reflection
+// would do the same and allocate.
+func asString[T any](s string) T { return *(*T)(unsafe.Pointer(&s)) }

@@ -40,9 +40,13 @@ func fetchLocal[T any](ctx context.Context, c *Cache, key string, tokens []strin
 	fc := c.options(opts)
 	p := c.plan(key, tokens, fc)
 	e := c.local(p)
-	if e == nil || decode(fc.codec, e.entry.codec, e.entry.payload, &v) != nil {
-		var zero T
-		return zero, false
+	if e == nil {
+		return v, false
+	}
+	if rawKindOf[T]() == rawString && e.entry.codec == codecRaw {
+		v = asString[T](text(e.entry.payload)) // no allocation
+	} else if v, ok = decodeLocal[T](fc.codec, e.entry); !ok {
+		return v, false
 	}
 	if len(c.cfg.hooks) == 0 {
 		c.stats.outcome[HitLocal].Add(1)
@@ -52,6 +56,15 @@ func fetchLocal[T any](ctx context.Context, c *Cache, key string, tokens []strin
 		Key: key, Tokens: slices.Concat(p.tokens, e.entry.extra), Version: e.entry.version,
 		Outcome: HitLocal, Bytes: len(e.entry.payload),
 	})
+	return v, true
+}
+
+func decodeLocal[T any](codec Codec, e *entry) (T, bool) {
+	var v T
+	if err := decode(codec, e.codec, e.payload, &v); err != nil {
+		var zero T
+		return zero, false
+	}
 	return v, true
 }
 
