@@ -54,6 +54,7 @@ func BenchmarkDrain(b *testing.B) {
 		b.StopTimer()
 		l.stop()
 		require.Equal(b, rows, h.n)
+		b.ReportMetric(float64(maxRSS())/(1<<20), "max-rss-MiB")
 		b.StartTimer()
 	}
 }
@@ -140,17 +141,42 @@ func BenchmarkLatency(b *testing.B) {
 	}
 }
 
-// BenchmarkIdle measures what a listener costs that has nothing to do.
+// BenchmarkIdle measures what a listener costs that has nothing to do: asleep,
+// polling because it must not use the doorbell, and awake because a transaction
+// that has written stays open.
 func BenchmarkIdle(b *testing.B) {
-	url := servertest.Postgres(b)
-	install(b, url)
-	l := start(b, url, &null{})
-	leads(b, l)
-	time.Sleep(time.Second)
-	before, began := cpu(), time.Now()
-	time.Sleep(6 * time.Second)
-	b.ReportMetric(100*(cpu()-before).Seconds()/time.Since(began).Seconds(), "cpu%")
-	l.stop()
+	for _, mode := range []string{"asleep", "poll", "open_writer"} {
+		b.Run(mode, func(b *testing.B) {
+			url := servertest.Postgres(b)
+			install(b, url)
+			l := start(b, url, &null{}, func(l *Listener) {
+				if mode == "poll" {
+					l.cfg.Wake = WakePoll
+				}
+			})
+			leads(b, l)
+			if mode == "open_writer" {
+				db := connect(b, url)
+				for range 300 { // quickly enough to have it wake
+					exec(b, db, "INSERT INTO events VALUES (gen_random_uuid())")
+				}
+				exec(b, db, "BEGIN; INSERT INTO events VALUES ('open')")
+			}
+			time.Sleep(time.Second)
+			before, began, polls := cpu(), time.Now(), l.Stats().Polls
+			time.Sleep(4 * time.Second)
+			took := time.Since(began).Seconds()
+			b.ReportMetric(100*(cpu()-before).Seconds()/took, "cpu%")
+			b.ReportMetric(float64(l.Stats().Polls-polls)/took, "polls/s")
+			l.stop()
+		})
+	}
+}
+
+func maxRSS() int64 {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return u.Maxrss * 1024 // KiB on Linux
 }
 
 func cpu() time.Duration {

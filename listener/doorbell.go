@@ -21,6 +21,8 @@ type bellTuning struct {
 	idle       time.Duration // without changes: calm, whatever the rate was
 	pollMin    time.Duration // between polls while changes come
 	pollMax    time.Duration // between polls while none come
+	pollIdle   time.Duration // between polls when none have come for long
+	long       time.Duration
 	hold       time.Duration // awake for so long after contention; doubles up to holdMax
 	holdMax    time.Duration
 	probe      time.Duration // how often to look for contention
@@ -35,6 +37,8 @@ func defaultBellTuning() bellTuning {
 		idle:       20 * time.Millisecond,
 		pollMin:    500 * time.Microsecond,
 		pollMax:    25 * time.Millisecond,
+		pollIdle:   50 * time.Millisecond,
+		long:       2 * time.Second,
 		hold:       time.Second,
 		holdMax:    time.Minute,
 		probe:      100 * time.Millisecond,
@@ -144,9 +148,12 @@ func (d *doorbell) polled(now time.Time, transactions int, op lockOp, got bool) 
 	if transactions > 0 {
 		d.busy = now
 	}
-	if now.Sub(d.busy) < d.idle {
+	switch quiet := now.Sub(d.busy); {
+	case quiet < d.idle:
 		d.interval = base
-	} else {
+	case quiet < d.long:
 		d.interval = min(2*max(d.interval, base), d.pollMax)
+	default:
+		d.interval = d.pollIdle
 	}
 }

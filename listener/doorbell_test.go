@@ -68,6 +68,8 @@ func TestDoorbellPollsRarelyWhileAWriterStaysOpen(t *testing.T) {
 	c.run(time.Second, time.Millisecond, 0, false)
 	require.False(t, c.d.held)
 	require.Equal(t, c.d.pollMax, c.d.interval)
+	c.run(c.d.long, time.Millisecond, 0, false)
+	require.Equal(t, c.d.pollIdle, c.d.interval)
 	c.run(time.Millisecond, time.Millisecond, 1, false)
 	require.Equal(t, c.d.pollMin, c.d.interval, "a change makes it quick again")
 }
@@ -99,7 +101,7 @@ func TestDoorbellIsNeverTakenInPollMode(t *testing.T) {
 	c := newClock(WakePoll)
 	ops := c.run(5*time.Second, time.Millisecond, 0, true)
 	require.Equal(t, map[lockOp]int{lockKeep: 5000}, ops)
-	require.Equal(t, c.d.pollMax, c.d.interval)
+	require.Equal(t, c.d.pollIdle, c.d.interval)
 }
 
 func TestDoorbellIsNotUsedWhileTheQueueIsFull(t *testing.T) {
