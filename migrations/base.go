@@ -59,6 +59,13 @@ SELECT setval(@lit, 0);`)
   updated_at        timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 10);
 REVOKE ALL ON @ FROM PUBLIC;`)
+	// As lasting as the cursor, which it belongs to: by what rules everything that
+	// the cursor has passed was applied.
+	add("table", "rules", `CREATE UNLOGGED TABLE @ (
+  name text PRIMARY KEY,
+  mark text NOT NULL
+);
+REVOKE ALL ON @ FROM PUBLIC;`)
 	add("table", "tables", `CREATE TABLE @ (
   relation   regclass PRIMARY KEY,
   name       text NOT NULL, -- as the rules have it
@@ -93,7 +100,7 @@ func agentGrants(n outbox.Names, role string) []string {
 		"GRANT USAGE ON SCHEMA " + ident(n.Schema()) + to,
 		"GRANT SELECT, TRUNCATE ON " + n.Outbox(0) + ", " + n.Outbox(1) + to,
 		"GRANT SELECT ON " + n.Ident("outbox") + ", " + n.Tables() + ", " + n.Meta() + to,
-		"GRANT SELECT, INSERT, UPDATE, DELETE ON " + n.Cursor() + to,
+		"GRANT SELECT, INSERT, UPDATE, DELETE ON " + n.Cursor() + ", " + n.Rules() + to,
 		"GRANT SELECT, UPDATE ON SEQUENCE " + n.Active() + ", " + n.Overflow() + to,
 		"GRANT EXECUTE ON FUNCTION " + n.Ident(recordFunction) + `(oid, "char", jsonb)` + to,
 	}

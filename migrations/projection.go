@@ -122,10 +122,12 @@ func (p *projection) manyRows(rows string) string {
 	return p.collect(fmt.Sprintf("SELECT DISTINCT %s FROM %s LIMIT %d", p.named("r"), image, limit))
 }
 
-// oneUpdate finds the keys, old and new, of the only row that was updated.
+// oneUpdate finds the keys, old and new, of the only row that was updated. The
+// limit keeps the planner from expecting so many pairs of rows that it would
+// compile the query, which takes longer than the statement itself.
 func (p *projection) oneUpdate() string {
-	return fmt.Sprintf("    SELECT %s\n      INTO STRICT icache_keys FROM %s, %s;\n",
-		p.pair("o", "n"), p.marked(oldRows, "o"), p.marked(newRows, "n"))
+	return fmt.Sprintf("    SELECT %s\n      INTO STRICT icache_keys FROM %s, (SELECT * FROM %s LIMIT 2) AS n;\n",
+		p.pair("o", "n"), p.marked(oldRows, "o"), p.marked(newRows, "r"))
 }
 
 // manyUpdates finds the distinct keys, old and new, of the rows that changed.

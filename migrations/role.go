@@ -102,11 +102,11 @@ func (m *Migrator) agentGranted(ctx context.Context, q querier, in *installed) (
 	err := q.QueryRow(ctx, `SELECT has_schema_privilege($1::name, $2::text, 'USAGE')
 		AND (SELECT bool_and(has_table_privilege($1, o, 'SELECT') AND has_table_privilege($1, o, 'TRUNCATE')) FROM unnest($3::text[]) o)
 		AND (SELECT bool_and(has_table_privilege($1, o, 'SELECT')) FROM unnest($4::text[]) o)
-		AND (SELECT bool_and(has_table_privilege($1, $5::text, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p)
+		AND (SELECT bool_and(has_table_privilege($1, o, p)) FROM unnest($5::text[]) o, unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p)
 		AND (SELECT bool_and(has_sequence_privilege($1, o, 'SELECT') AND has_sequence_privilege($1, o, 'UPDATE')) FROM unnest($6::text[]) o)
 		AND has_function_privilege($1, $7::text, 'EXECUTE')`,
 		m.cfg.AgentRole, n.Schema(), []string{n.Outbox(0), n.Outbox(1)}, []string{n.Ident("outbox"), n.Tables(), n.Meta()},
-		n.Cursor(), []string{n.Active(), n.Overflow()}, n.Ident(recordFunction)+`(oid, "char", jsonb)`).Scan(&granted)
+		[]string{n.Cursor(), n.Rules()}, []string{n.Active(), n.Overflow()}, n.Ident(recordFunction)+`(oid, "char", jsonb)`).Scan(&granted)
 	if err != nil {
 		return false, fmt.Errorf("read the rights of role %s: %w", m.cfg.AgentRole, err)
 	}

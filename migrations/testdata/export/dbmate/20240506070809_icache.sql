@@ -241,7 +241,7 @@ CREATE OR REPLACE FUNCTION "icache"."public_products_update"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache af8ff2313f2cf349: generated for public.products; change the rules, not this function
+-- icache f81b694c4945d0e0: generated for public.products; change the rules, not this function
 #variable_conflict use_column
 DECLARE
   icache_keys jsonb;
@@ -253,9 +253,9 @@ BEGIN
         ELSE jsonb_build_array(jsonb_build_object('id', o."id"::text, 'category', o."category"::text, 'tags[]', to_jsonb(o."tags"::text[])), jsonb_build_object('id', n."id"::text, 'category', n."category"::text, 'tags[]', to_jsonb(n."tags"::text[]))) END
       INTO STRICT icache_keys FROM (SELECT *, (
 price > 0
-) IS TRUE AS "icache when" FROM old_rows AS "products") AS o, (SELECT *, (
+) IS TRUE AS "icache when" FROM old_rows AS "products") AS o, (SELECT * FROM (SELECT *, (
 price > 0
-) IS TRUE AS "icache when" FROM new_rows AS "products") AS n;
+) IS TRUE AS "icache when" FROM new_rows AS "products") AS r LIMIT 2) AS n;
   EXCEPTION
     WHEN too_many_rows THEN
       BEGIN
