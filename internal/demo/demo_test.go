@@ -95,6 +95,7 @@ const countSchemas = `SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'icac
 func TestOnceOnGivenServers(t *testing.T) {
 	t.Parallel()
 	env := given(t)
+	env[servers.EnvPostgresURL] = servertest.OwnPostgres(t).URL() // roles belong to a server, not to a database
 	out := &transcript{}
 	opt := options(out, env)
 	opt.Once = true
@@ -110,6 +111,7 @@ func TestOnceOnGivenServers(t *testing.T) {
 	require.NotContains(t, out.String(), env[servers.EnvPostgresURL], "a URL of the user's may hold a password")
 
 	require.Zero(t, scalar[int](t, env[servers.EnvPostgresURL], countSchemas), "schemas are left")
+	require.Zero(t, scalar[int](t, env[servers.EnvPostgresURL], `SELECT count(*) FROM pg_roles WHERE rolname LIKE 'icache%'`), "roles are left")
 	require.Empty(t, demoKeys(t, env[servers.EnvRedisURL], keyPrefix(t, env[servers.EnvPostgresURL])), "keys are left")
 }
 
