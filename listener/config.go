@@ -46,6 +46,29 @@ type Handler interface {
 	Reset(ctx context.Context, reason string) error
 }
 
+// A Ruler is a [Handler] that applies changes by rules, one for each table,
+// which may be replaced while it runs, and may differ from those of the leader
+// before. What was applied by other rules is behind the cursor and does not
+// come again, so the Ruler is told which rules are not those of before.
+//
+// The marks of the rules in use are kept beside the cursor, in icache.rules. A
+// role that may not write there leads all the same; then every rule counts as
+// changed whenever it takes over.
+type Ruler interface {
+	Handler
+	// Marks returns, for each table that has a rule, a text that differs
+	// whenever the rule does. It is given what is installed: for each table that
+	// has triggers the definition in icache.tables. It is called before the first
+	// change is applied, after [Listener.Refresh], and when what is installed
+	// has changed.
+	Marks(installed map[string]string) map[string]string
+	// Adopt follows Marks and makes those rules the ones that apply. It is given
+	// the tables whose marks are not those by which changes were applied before,
+	// and returns nil only when everything that these may have missed has taken
+	// effect for good. It is repeated until it succeeds.
+	Adopt(ctx context.Context, changed []string) error
+}
+
 // Wake says how the listener learns of new changes.
 type Wake string
 
@@ -105,6 +128,7 @@ type tuning struct {
 	chunkWait   time.Duration // of a statement that reads a backlog
 	leaderPoll  time.Duration // how often a standby asks for the lock
 	save        time.Duration // how often the cursor is saved
+	rules       time.Duration // how often a leader looks for a migration
 	maintain    time.Duration // how often the sizes of the outbox tables are looked at
 	chunkRows   int
 	chunkBytes  int
@@ -126,6 +150,7 @@ func defaultTuning() tuning {
 		chunkWait:   time.Minute,
 		leaderPoll:  250 * time.Millisecond,
 		save:        250 * time.Millisecond,
+		rules:       5 * time.Second,
 		maintain:    time.Second,
 		chunkRows:   4000,
 		chunkBytes:  4 << 20,

@@ -20,6 +20,7 @@ type leader struct {
 	over   *overflow // changes went unrecorded, and that is not over yet
 	rot    rotation
 	limit  int // rows of the next poll
+	rules  rules
 
 	pageBatch batch
 	stopped   bool // the handler failed as ctx ended: nothing more is to be done
@@ -108,13 +109,16 @@ func (s *session) takeOver(ctx, work context.Context) (*leader, error) {
 	l.stats.update(func(st *Stats) { st.Wake, st.Server = wake, e.serverVer })
 	l.log.InfoContext(ctx, "listener: leading", "schema", l.names.Schema(), "wake", string(wake), "server", e.serverVer)
 	if reason := gapBetween(saved, e, l.seen); reason != "" {
-		return ld, ld.rebase(ctx, reason)
+		if err := ld.rebase(ctx, reason); err != nil || ld.stopped {
+			return ld, err
+		}
+		return ld, ld.takeRules(ctx, true)
 	}
 	if !saved.started.Equal(e.started) {
 		l.log.InfoContext(ctx, "listener: postgres was restarted cleanly, nothing was lost", "started", e.started)
 	}
 	ld.cursor, ld.savedRow = saved.cursor, true
-	return ld, nil
+	return ld, ld.takeRules(ctx, false)
 }
 
 // run reads and applies until ctx ends or the session fails.
@@ -275,6 +279,9 @@ func (ld *leader) maintain(ctx context.Context) error {
 		if err := ld.save(ctx); err != nil {
 			return err
 		}
+	}
+	if err := ld.checkRules(ctx, now); err != nil || ld.stopped {
+		return err
 	}
 	if !now.Before(ld.nextCheck) {
 		if err := ld.rotate(ctx, now); err != nil {

@@ -26,6 +26,7 @@ type Listener struct {
 
 	running  atomic.Bool
 	timeouts atomic.Int32 // statements in a row that took too long
+	refresh  atomic.Bool  // the handler has other rules
 	seen     snapshot     // the furthest cursor of any session so far
 }
 

@@ -10,6 +10,7 @@
 //	icache.overflow                   sequence; last_value 1 once triggers have stopped writing because of size_limit
 //	icache.cursor                     one row at most: how far the agent has come
 //	icache.tables                     one row per mapped relation: (relation regclass, name text, definition text)
+//	icache.rules                      (name text primary key, mark text); the rules under which changes were applied last
 //	icache.meta                       (key text primary key, value text); 'version' is the version of these objects
 //
 // The two sequences are control words: last_value is not under MVCC, so a
@@ -69,6 +70,10 @@ func (n Names) Cursor() string { return n.Ident("cursor") }
 
 // Tables returns the quoted name of the table of mapped relations.
 func (n Names) Tables() string { return n.Ident("tables") }
+
+// Rules returns the quoted name of the table of the rules under which changes
+// were applied last.
+func (n Names) Rules() string { return n.Ident("rules") }
 
 // Meta returns the quoted name of the key-value table.
 func (n Names) Meta() string { return n.Ident("meta") }
