@@ -35,7 +35,7 @@ func TestTerminatedConnections(t *testing.T) {
 			time.Sleep(rand.N(200 * time.Millisecond))
 		}
 	})
-	w := runWorkload(t, url, 4, 3*time.Second, false)
+	w := runWorkload(t, url, 4, 3*time.Second, shape{long: true})
 	cancel()
 	wg.Wait()
 	w.check(t, rec)

@@ -165,7 +165,7 @@ func TestTransactionIDsBeyond32Bits(t *testing.T) {
 	require.NoError(t, server.Start(t.Context()))
 	db := connect(t, url)
 	require.Greater(t, query[int64](t, db, "SELECT pg_current_xact_id()::text::bigint"), int64(3<<32))
-	w := runWorkload(t, url, 3, time.Second, false)
+	w := runWorkload(t, url, 3, time.Second, shape{long: true})
 	w.check(t, rec)
 	require.Len(t, rec.resetReasons(), 1)
 	s, err := parseSnapshot(l.Stats().Cursor)

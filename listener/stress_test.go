@@ -14,9 +14,16 @@ import (
 	"github.com/icache-go/icache-agent/internal/servertest"
 )
 
+// shape says what kinds of transactions there are.
+type shape struct {
+	long    bool // one writer's take a third of a second
+	prepare bool // some are prepared first
+}
+
 // workload writes for a while with transactions of many lengths and shapes, and
 // remembers what it committed.
 type workload struct {
+	shape
 	mu        sync.Mutex
 	committed map[string]time.Time
 	undone    []string
@@ -37,16 +44,16 @@ func (w *workload) rollback(keys ...string) {
 	w.undone = append(w.undone, keys...)
 }
 
-func runWorkload(t *testing.T, url string, writers int, d time.Duration, prepare bool) *workload {
+func runWorkload(t *testing.T, url string, writers int, d time.Duration, s shape) *workload {
 	t.Helper()
-	w := &workload{committed: map[string]time.Time{}}
+	w := &workload{shape: s, committed: map[string]time.Time{}}
 	end := time.Now().Add(d)
 	var wg sync.WaitGroup
 	for i := range writers {
 		conn := connect(t, url)
 		wg.Go(func() {
 			for n := 0; time.Now().Before(end); n++ {
-				if err := w.transaction(conn, fmt.Sprintf("w%d-%d", i, n), i == 0, prepare); err != nil {
+				if err := w.transaction(conn, fmt.Sprintf("w%d-%d", i, n), s.long && i == 0); err != nil {
 					t.Errorf("a writer failed: %v", err)
 					return
 				}
@@ -57,7 +64,7 @@ func runWorkload(t *testing.T, url string, writers int, d time.Duration, prepare
 	return w
 }
 
-func (w *workload) transaction(conn *pgx.Conn, key string, long, prepare bool) error {
+func (w *workload) transaction(conn *pgx.Conn, key string, long bool) error {
 	ctx := context.Background()
 	insert := func(k string) string { return "INSERT INTO events VALUES ('" + k + "')" }
 	run := func(sql string) error {
@@ -72,7 +79,7 @@ func (w *workload) transaction(conn *pgx.Conn, key string, long, prepare bool) e
 		time.Sleep(d)
 	}
 	a, b, c := key+"a", key+"b", key+"c"
-	shape := rand.IntN(10)
+	kind := rand.IntN(10)
 	if err := run("BEGIN; " + insert(a)); err != nil {
 		return err
 	}
@@ -91,10 +98,10 @@ func (w *workload) transaction(conn *pgx.Conn, key string, long, prepare bool) e
 	}
 	pause()
 	switch {
-	case shape == 0:
+	case kind == 0:
 		w.rollback(append(keys, b)...)
 		return run(insert(c) + "; ROLLBACK")
-	case shape < 4 && prepare:
+	case kind < 4 && w.prepare:
 		if err := run(insert(c) + "; PREPARE TRANSACTION '" + key + "'"); err != nil {
 			return err
 		}
@@ -150,7 +157,7 @@ func TestNothingIsLostWhateverTheOrderOfCommits(t *testing.T) {
 	l := start(t, url, rec, quickRotation, func(l *Listener) { l.tune.chunkRows = 7 })
 	leads(t, l)
 	require.Equal(t, WakePoll, l.Stats().Wake, "where transactions can be prepared, it polls")
-	w := runWorkload(t, url, 12, 4*time.Second, true)
+	w := runWorkload(t, url, 12, 4*time.Second, shape{long: true, prepare: true})
 	w.check(t, rec)
 	require.Zero(t, rec.duplicates())
 	s := l.Stats()
@@ -174,23 +181,21 @@ func TestNoWakeUpIsLost(t *testing.T) {
 	})
 	leads(t, l)
 	total := 0
-	for range 8 {
-		w := runWorkload(t, url, 3, 400*time.Millisecond, false)
+	db := connect(t, url)
+	enough := func() bool { s := l.Stats(); return s.Sleeps > 30 && s.Wakes > 30 }
+	for end := time.Now().Add(patience); !enough() && time.Now().Before(end); {
+		w := runWorkload(t, url, 3, 300*time.Millisecond, shape{})
 		w.check(t, rec)
-		for k, at := range w.committed {
-			rec.mu.Lock()
-			late := rec.at[k].Sub(at)
-			rec.mu.Unlock()
-			require.Less(t, late, 2*time.Second, "%s came late", k)
-		}
-		total += len(w.committed)
-		exec(t, connect(t, url), "TRUNCATE events")
 		rec.mu.Lock()
+		for k, at := range w.committed {
+			require.Less(t, rec.at[k].Sub(at), 5*time.Second, "%s came late", k)
+		}
 		clear(rec.seen)
 		rec.mu.Unlock()
+		total += len(w.committed)
+		exec(t, db, "TRUNCATE events")
 	}
 	s := l.Stats()
 	t.Logf("%d committed, %d polls, %d bells, asleep %d times, woken %d times", total, s.Polls, s.Bells, s.Sleeps, s.Wakes)
-	require.Greater(t, s.Sleeps, uint64(10))
-	require.Greater(t, s.Wakes, uint64(10))
+	require.True(t, enough(), "it went back and forth too rarely to prove anything")
 }
