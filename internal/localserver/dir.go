@@ -1,9 +1,10 @@
 package localserver
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,24 +23,40 @@ const homePrefix = "icache-server-"
 func newHome() (*home, error) {
 	parent := tempParent()
 	sweep(parent)
-	path, err := os.MkdirTemp(parent, homePrefix)
+	h, err := lockedHome(parent)
 	if err != nil {
 		return nil, fmt.Errorf("localserver: %w", err)
 	}
-	lock, err := os.Create(filepath.Join(path, "lock"))
-	if err == nil {
-		if err = tryLock(lock); errors.Is(err, errors.ErrUnsupported) {
-			err = nil
+	return h, nil
+}
+
+// lockedHome makes a directory that gets its name only once it is locked, or
+// another process could take it for a leftover before that.
+func lockedHome(parent string) (_ *home, err error) {
+	h := &home{}
+	if h.path, err = os.MkdirTemp(parent, "icache-new-*"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(h.path)
 		}
+	}()
+	if h.lock, err = os.Create(h.join("lock")); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = os.Chmod(path, 0o711) // the server may run as another user
+	if err := tryLock(h.lock); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, err
 	}
-	if err != nil {
-		os.RemoveAll(path)
-		return nil, fmt.Errorf("localserver: %w", err)
+	if err := os.Chmod(h.path, 0o711); err != nil { // the server may run as another user
+		return nil, err
 	}
-	return &home{path: path, lock: lock}, nil
+	named := filepath.Join(parent, homePrefix+rand.Text())
+	if err := os.Rename(h.path, named); err != nil {
+		return nil, err
+	}
+	h.path = named
+	return h, nil
 }
 
 func (h *home) join(name string) string { return filepath.Join(h.path, name) }
@@ -103,7 +120,7 @@ const (
 func freePort() (int, error) {
 	var err error
 	for range 100 {
-		port := portFirst + rand.IntN(portLast-portFirst)
+		port := portFirst + mathrand.IntN(portLast-portFirst)
 		var l net.Listener
 		if l, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
 			return port, l.Close()

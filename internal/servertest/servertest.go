@@ -143,10 +143,12 @@ func unavailable(tb testing.TB, err error, env string) {
 	tb.Helper()
 	switch {
 	case err == nil:
-	case errors.Is(err, localserver.ErrNotInstalled) && !inCI():
-		tb.Skipf("%v; install it or set %s", err, env)
-	default:
+	case !errors.Is(err, localserver.ErrNotInstalled):
+		tb.Fatal(err)
+	case inCI():
 		tb.Fatalf("%v; install it or set %s", err, env)
+	default:
+		tb.Skipf("%v; install it or set %s", err, env)
 	}
 }
 
