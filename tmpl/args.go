@@ -55,10 +55,10 @@ func identify(name, digest string, args []any) (identity, error) {
 	text := appendArg(space[:0], kindDigest, digest)
 	for i, arg := range args {
 		if key, ok := arg.(Key); ok {
-			for _, v := range key.values {
+			for j, v := range key.values {
 				s, err := argString(v)
 				if err != nil {
-					return identity{}, &ArgError{name, i + 2, "(vary) " + err.Error()}
+					return identity{}, &ArgError{name, i + 2, fmt.Sprintf("value %d %v", j+1, err)}
 				}
 				text = appendArg(text, kindVary, s)
 			}
