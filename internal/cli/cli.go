@@ -84,9 +84,9 @@ to cache tokens by config and increments them in Redis.
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.PersistentFlags().StringVarP(&a.configFile, "config", "c", "", "config file (default icache.yaml if it is there)")
 	root.AddCommand(
-		a.runCommand(), a.demoCommand(), a.checkCommand(), a.migrateCommand(),
+		a.runCommand(), a.demoCommand(), a.initCommand(), a.checkCommand(), a.migrateCommand(),
 		a.bumpCommand(), a.getCommand(), a.statusCommand(), a.healthcheckCommand(),
-		a.schemaCommand(), a.versionCommand(),
+		a.doctorCommand(), a.schemaCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/icache-go/icache-agent/internal/config"
@@ -47,7 +48,7 @@ func (a *app) migrateSub(name, short string, f func(context.Context, *migrations
 			if name == "down" {
 				rules = nil
 			}
-			conn, err := connectPostgres(cmd.Context(), cfg)
+			conn, err := connectPostgres(cmd.Context(), cfg, "migrate")
 			if err != nil {
 				return err
 			}
@@ -75,7 +76,7 @@ func sizeLimit(cfg *config.Config) int64 {
 }
 
 // connectPostgres opens the one connection that a command needs.
-func connectPostgres(ctx context.Context, cfg *config.Config) (*pgx.Conn, error) {
+func connectPostgres(ctx context.Context, cfg *config.Config, command string) (*pgx.Conn, error) {
 	if err := cfg.RequirePostgres(); err != nil {
 		return nil, err
 	}
@@ -83,17 +84,26 @@ func connectPostgres(ctx context.Context, cfg *config.Config) (*pgx.Conn, error)
 	if err != nil {
 		return nil, usageErrorf("postgres.url cannot be parsed (write postgres://user@host:5432/database, special characters in the password percent-encoded)")
 	}
-	if _, set := pc.RuntimeParams["application_name"]; !set {
-		pc.RuntimeParams["application_name"] = "icache-agent migrate"
-	}
+	applicationName(pc, command)
 	if pc.ConnectTimeout == 0 {
 		pc.ConnectTimeout = 10 * time.Second
 	}
 	conn, err := pgx.ConnectConfig(ctx, pc)
 	if err != nil {
-		return nil, fmt.Errorf("connect to postgres: %s (check postgres.url, and that the server is up)", oneLine(err))
+		hint := "check postgres.url, and that the server is up"
+		if e, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(e.Code, "28") { // invalid authorization
+			hint = "check the user and the password: in postgres.url or url_file, PGPASSWORD or ~/.pgpass"
+		}
+		return nil, fmt.Errorf("connect to postgres: %s (%s)", oneLine(err), hint)
 	}
 	return conn, nil
+}
+
+// applicationName says in pg_stat_activity which command is connected.
+func applicationName(pc *pgx.ConnConfig, command string) {
+	if _, set := pc.RuntimeParams["application_name"]; !set {
+		pc.RuntimeParams["application_name"] = "icache-agent " + command
+	}
 }
 
 // oneLine makes one line of an error that lists several attempts.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/icache-go/icache-agent/icache"
 	"github.com/icache-go/icache-agent/internal/agent"
@@ -70,8 +71,10 @@ func replayWindow(cfg *config.Config) time.Duration {
 }
 
 // load reads the config for a command and logs its warnings.
-func (a *app) load(cmd *cobra.Command) (*config.Config, error) {
-	cfg, warnings, err := config.Load(config.Options{File: a.configFile, Environ: a.env, Flags: cmd.Flags()})
+func (a *app) load(cmd *cobra.Command) (*config.Config, error) { return a.loadWith(cmd.Flags()) }
+
+func (a *app) loadWith(flags *pflag.FlagSet) (*config.Config, error) {
+	cfg, warnings, err := config.Load(config.Options{File: a.configFile, Environ: a.env, Flags: flags})
 	for _, w := range warnings {
 		fmt.Fprintln(a.stderr, "icache-agent: warning: "+w)
 	}
