@@ -66,6 +66,13 @@ CREATE UNLOGGED TABLE "icache"."cursor" (
 ) WITH (fillfactor = 10);
 REVOKE ALL ON "icache"."cursor" FROM PUBLIC;
 
+-- missing: table rules
+CREATE UNLOGGED TABLE "icache"."rules" (
+  name text PRIMARY KEY,
+  mark text NOT NULL
+);
+REVOKE ALL ON "icache"."rules" FROM PUBLIC;
+
 -- missing: table tables
 CREATE TABLE "icache"."tables" (
   relation   regclass PRIMARY KEY,
@@ -452,6 +459,9 @@ DROP TABLE IF EXISTS "icache"."meta";
 
 -- unmapped: table tables
 DROP TABLE IF EXISTS "icache"."tables";
+
+-- unmapped: table rules
+DROP TABLE IF EXISTS "icache"."rules";
 
 -- unmapped: table cursor
 DROP TABLE IF EXISTS "icache"."cursor";
