@@ -29,6 +29,12 @@ type Config struct {
 
 	Rules []mapping.Rule
 
+	// Load reads the config again; see [Agent.Reload]. May be nil.
+	Load func(context.Context) (*Loaded, error)
+	// Discover says that the rules depend on what is in the database: Load is
+	// called when there is a table with triggers that has no rule.
+	Discover bool
+
 	// HTTPListen is the address of the status server; empty means none.
 	HTTPListen string
 	// HTTPListener is served instead, if it is not nil.
@@ -47,7 +53,9 @@ type Config struct {
 // Agent applies changes of one database to one Redis.
 type Agent struct {
 	cfg      Config
-	mapper   atomic.Pointer[mapping.Mapper]
+	mapper   atomic.Pointer[mapping.Mapper] // the rules of the config
+	applier  *applier
+	reload   reloadState
 	cache    *icache.Cache
 	listener *listener.Listener
 	lookups  *lookups
@@ -94,11 +102,18 @@ func New(cfg Config) (*Agent, error) {
 		started:  time.Now(),
 	}
 	a.mapper.Store(m)
+	a.reload.succeeded(nil)
 	a.metrics = newMetrics(cfg.Version, func() listener.Stats { return a.listener.Stats() })
 	lc := cfg.Postgres
 	lc.Logger = cfg.Logger
 	a.lookups = newLookups(func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, lc.URL) }, cfg.Logger)
-	lc.Handler = newApplier(&a.mapper, cache, a.lookups, a.feed, a.metrics, a.recent, cfg.Logger)
+	a.metrics.reloaded()
+	a.applier = newApplier(&a.mapper, cache, a.lookups, a.feed, a.metrics, a.recent, cfg.Logger)
+	a.reload.discovered = make(chan struct{}, 1)
+	if cfg.Discover {
+		a.applier.installed.discovered = a.reload.discovered
+	}
+	lc.Handler = a.applier
 	if a.listener, err = listener.New(lc); err != nil {
 		return nil, err
 	}
@@ -123,6 +138,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	context.AfterFunc(ctx, func() { close(a.stopping) })
 	g.Go(func() error { return a.listener.Run(ctx) })
 	g.Go(func() error { a.watch.run(ctx); return nil })
+	g.Go(func() error { a.discover(ctx); return nil })
 	if ln != nil {
 		g.Go(func() error { return a.serve(ctx, ln) })
 	}

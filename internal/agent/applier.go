@@ -35,7 +35,9 @@ type bumper interface {
 // applier is the listener's handler: it maps changes to tokens and bumps them.
 // The listener calls it from one goroutine.
 type applier struct {
-	mapper  *atomic.Pointer[mapping.Mapper]
+	want    *atomic.Pointer[mapping.Mapper] // the rules of the config
+	mapper  *mapping.Mapper                 // the rules that apply
+	next    *mapping.Mapper                 // the rules that the marks were given for
 	cache   bumper
 	lookups *lookups
 	feed    *feed
@@ -49,6 +51,8 @@ type applier struct {
 	flying *batch
 	held   []mapping.Change    // wait for what their foreign keys point to
 	warned map[string]struct{} // unmapped tables already spoken of
+
+	installed *installedState
 }
 
 // batch is a set of tokens in the order in which they first came up.
@@ -69,17 +73,17 @@ func (b *batch) reset() {
 	b.changes = 0
 }
 
-func newApplier(mapper *atomic.Pointer[mapping.Mapper], cache bumper, l *lookups, f *feed, m *metrics, recent *recentTokens, log *slog.Logger) *applier {
+func newApplier(want *atomic.Pointer[mapping.Mapper], cache bumper, l *lookups, f *feed, m *metrics, recent *recentTokens, log *slog.Logger) *applier {
 	return &applier{
-		mapper: mapper, cache: cache, lookups: l, feed: f, metrics: m, recent: recent, log: log,
-		cur: newBatch(), spare: newBatch(), warned: make(map[string]struct{}),
+		want: want, mapper: want.Load(), cache: cache, lookups: l, feed: f, metrics: m, recent: recent, log: log,
+		cur: newBatch(), spare: newBatch(), warned: make(map[string]struct{}), installed: &installedState{},
 	}
 }
 
 // Apply adds the tokens of one change. Equal tokens coalesce until they are sent.
 func (a *applier) Apply(ctx context.Context, c listener.Change) error {
 	change := mapping.Change{Table: c.Table, Op: mapping.Op(c.Op), Keys: c.Keys}
-	rule := a.mapper.Load().Rule(c.Table)
+	rule := a.mapper.Rule(c.Table)
 	if rule == nil {
 		a.unmapped(ctx, c)
 		return nil
@@ -108,7 +112,7 @@ func (a *applier) release(ctx context.Context) error {
 	if len(a.held) == 0 {
 		return nil
 	}
-	m := a.mapper.Load()
+	m := a.mapper
 	var keys []mapping.LookupKey
 	for _, c := range a.held {
 		// Malformed keys come up again, and are dealt with, in add.
@@ -127,7 +131,7 @@ func (a *applier) release(ctx context.Context) error {
 
 // add maps a change and adds, of its tokens, those that the batch does not have yet.
 func (a *applier) add(ctx context.Context, c mapping.Change, res mapping.Resolver) error {
-	m, b := a.mapper.Load(), a.cur
+	m, b := a.mapper, a.cur
 	start := len(b.tokens)
 	tokens, err := m.AppendTokensWith(b.tokens, c, res)
 	if errors.Is(err, mapping.ErrKeys) {
@@ -137,9 +141,6 @@ func (a *applier) add(ctx context.Context, c mapping.Change, res mapping.Resolve
 			"table", c.Table, "op", c.Op.String(), "error", err)
 		c.Keys = nil
 		tokens, err = m.AppendTokensWith(b.tokens[:start], c, nil)
-	}
-	if errors.Is(err, mapping.ErrNoRule) {
-		return nil // the rules were replaced a moment ago
 	}
 	if err != nil {
 		a.discard()

@@ -24,6 +24,9 @@ type metrics struct {
 	resets      prometheus.Counter
 	replays     prometheus.Counter
 	redisUp     prometheus.Gauge
+	reloadOK    prometheus.Gauge
+	reloadTime  prometheus.Gauge
+	due         prometheus.Gauge
 
 	byTable map[tableOp]prometheus.Counter // resolved once: WithLabelValues hashes on every call
 }
@@ -57,12 +60,18 @@ func newMetrics(version string, stats func() listener.Stats) *metrics {
 			Name: "icache_redis_replays_total", Help: "Times recent tokens were bumped again after a restart or failover of Redis."}),
 		redisUp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "icache_redis_up", Help: "1 while Redis answers."}),
+		reloadOK: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "icache_config_last_reload_successful", Help: "1 if the config was good when it was last read, 0 if the rules of before stay."}),
+		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "icache_config_last_reload_success_timestamp_seconds", Help: "When the config in use was read."}),
+		due: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "icache_migration_due_tables", Help: "Tables whose installed triggers do not record what the rules need."}),
 		byTable: make(map[tableOp]prometheus.Counter),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "icache_build_info", Help: "Always 1; the version is a label.", ConstLabels: prometheus.Labels{"version": version}})
 	info.Set(1)
-	m.registry.MustRegister(m.changes, m.batches, m.acked, m.bumps, m.bumpErrors, m.bumpSeconds, m.invalid, m.resets, m.replays, m.redisUp, info,
+	m.registry.MustRegister(m.changes, m.batches, m.acked, m.bumps, m.bumpErrors, m.bumpSeconds, m.invalid, m.resets, m.replays, m.redisUp, m.reloadOK, m.reloadTime, m.due, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&listenerCollector{stats: stats})
 	return m
@@ -82,4 +91,9 @@ func (m *metrics) change(table string, op byte) {
 func (m *metrics) applied(n int) {
 	m.batches.Inc()
 	m.acked.Add(float64(n))
+}
+
+func (m *metrics) reloaded() {
+	m.reloadOK.Set(1)
+	m.reloadTime.SetToCurrentTime()
 }

@@ -19,6 +19,7 @@ type Status struct {
 	NotReady string         `json:"not_ready,omitempty"` // why not
 	Postgres listener.Stats `json:"postgres"`
 	Redis    RedisStatus    `json:"redis"`
+	Config   ConfigStatus   `json:"config"`
 	Tables   []TableStatus  `json:"tables"`
 	Recent   []Event        `json:"recent"`
 }
@@ -27,16 +28,20 @@ type Status struct {
 type TableStatus struct {
 	Table  string   `json:"table"`
 	Tokens []string `json:"tokens"`
+	// MigrationDue says what the installed triggers lack for the rule. Only the
+	// agent that applies changes knows.
+	MigrationDue string `json:"migration_due,omitempty"`
 }
 
 // Status returns the present state. It may be called at any time.
 func (a *Agent) Status() Status {
 	s := Status{
 		Version: a.cfg.Version, Started: a.started,
-		Postgres: a.listener.Stats(), Redis: a.watch.status(), Recent: a.feed.last(),
+		Postgres: a.listener.Stats(), Redis: a.watch.status(), Config: a.reload.status(), Recent: a.feed.last(),
 	}
 	for _, r := range a.mapper.Load().Rules() {
-		s.Tables = append(s.Tables, TableStatus{Table: r.Rule.Table.String(), Tokens: r.Rule.Tokens})
+		name := r.Rule.Table.String()
+		s.Tables = append(s.Tables, TableStatus{Table: name, Tokens: r.Rule.Tokens, MigrationDue: a.applier.installed.migrationDue(name)})
 	}
 	s.Ready, s.NotReady = ready(s)
 	return s
@@ -81,9 +86,13 @@ func (s Status) WriteText(w io.Writer) error {
 	line("changes", "%d applied in %d transactions, last %s", s.Postgres.Changes, s.Postgres.Transactions, ago(s.Postgres.LastChange))
 	line("outbox", "%d bytes, overflow %t", s.Postgres.OutboxBytes, s.Postgres.Overflow)
 	line("resets", "%d%s", s.Postgres.Resets, reasonSuffix(s.Postgres.LastResetReason))
+	line("config", "%s", s.Config)
 	for _, t := range s.Tables {
 		n := s.Postgres.Tables[t.Table]
 		line("table", "%s: %d changes, %d with unknown keys → %s", t.Table, n.Changes, n.Unknown, strings.Join(t.Tokens, " "))
+		if t.MigrationDue != "" {
+			line("", "a migration is due: %s", t.MigrationDue)
+		}
 	}
 	return tw.Flush()
 }
