@@ -55,9 +55,9 @@ type bank struct {
 	started uint64 // by the clock of Redis, in µs: every token is above it
 }
 
-func newBank(t *testing.T, postgres *localserver.Postgres, redisURL string) *bank {
+func newBank(t *testing.T, postgres *localserver.Postgres, redisURL string, options ...string) *bank {
 	t.Helper()
-	b := &bank{stack: newStack(t, postgres.URL(), redisURL, pgbenchRules)}
+	b := &bank{stack: newStack(t, postgres.URL(), redisURL, pgbenchRules, options...)}
 	b.pgbench = filepath.Join(postgres.BinDir(), "pgbench")
 	b.run(t, "-i", "-q", "-s", strconv.Itoa(pgbenchScale))
 	succeed(t, "migrate", "up", "-c", b.config)

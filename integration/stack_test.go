@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,7 +34,9 @@ func sharedStack(t *testing.T, rules string) *stack {
 	return newStack(t, servertest.Postgres(t), servertest.Redis(t), rules)
 }
 
-func newStack(t *testing.T, postgresURL, redisURL, rules string) *stack {
+// newStack makes a stack on the given servers; options are further settings of
+// the config's section redis.
+func newStack(t *testing.T, postgresURL, redisURL, rules string, options ...string) *stack {
 	t.Helper()
 	prefix := servertest.Prefix(t)
 	s := &stack{
@@ -47,22 +50,22 @@ func newStack(t *testing.T, postgresURL, redisURL, rules string) *stack {
 	require.NoError(t, err)
 	t.Cleanup(s.db.Close)
 
-	options, err := redis.ParseURL(redisURL)
+	redisOptions, err := redis.ParseURL(redisURL)
 	require.NoError(t, err)
-	s.rdb = redis.NewClient(options)
+	s.rdb = redis.NewClient(redisOptions)
 	t.Cleanup(func() { require.NoError(t, s.rdb.Close()) })
 
 	s.cache, err = icache.New(s.rdb, icache.WithPrefix(prefix+":"), icache.WithTimeout(5*time.Second))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.cache.Close()) })
 
-	require.NoError(t, os.WriteFile(s.config, []byte(fmt.Sprintf(`
+	require.NoError(t, os.WriteFile(s.config, fmt.Appendf(nil, `
 postgres: {url: %q}
-redis:    {url: %q, token_key: %q}
+redis:    {%s}
 http:     {listen: "127.0.0.1:0"}
 log:      {level: debug, format: json}
 tables:
-%s`, postgresURL, redisURL, s.tokenKey, rules)), 0o600))
+%s`, postgresURL, strings.Join(append(options, fmt.Sprintf("url: %q, token_key: %q", redisURL, s.tokenKey)), ", "), rules), 0o600))
 	return s
 }
 
