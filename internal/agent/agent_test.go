@@ -49,11 +49,18 @@ type bundle struct {
 	rdb   *redis.Client
 	http  string
 	stop  func() error
+
+	url          string
+	options      options
+	cacheOptions []icache.Option
 }
 
 type options struct {
 	redisURL string
 	logger   *slog.Logger
+	rules    []mapping.Rule // those of the agent; the triggers are always made for rules()
+	load     func(context.Context) (*agent.Loaded, error)
+	discover bool
 }
 
 func setup(t *testing.T, opt options) *bundle {
@@ -65,12 +72,8 @@ func setup(t *testing.T, opt options) *bundle {
 	t.Cleanup(func() { _ = db.Close(context.Background()) })
 	_, err = db.Exec(ctx, schema)
 	require.NoError(t, err)
-	m, err := mapping.Compile(rules())
-	require.NoError(t, err)
-	migrator, err := migrations.New(db, migrations.Config{Rules: m})
-	require.NoError(t, err)
-	_, err = migrator.Up(ctx)
-	require.NoError(t, err)
+	b := &bundle{db: db, url: url, options: opt}
+	b.migrate(t, rules())
 
 	prefix := servertest.Prefix(t)
 	if opt.redisURL == "" {
@@ -78,24 +81,44 @@ func setup(t *testing.T, opt options) *bundle {
 	}
 	ro, err := redis.ParseURL(opt.redisURL)
 	require.NoError(t, err)
-	rdb := redis.NewClient(ro)
-	t.Cleanup(func() { _ = rdb.Close() })
-	cacheOptions := []icache.Option{icache.WithPrefix(prefix), icache.WithTokenKey(prefix + "t:{token}")}
-	cache, err := icache.New(rdb, cacheOptions...)
+	b.rdb = redis.NewClient(ro)
+	t.Cleanup(func() { _ = b.rdb.Close() })
+	b.cacheOptions = []icache.Option{icache.WithPrefix(prefix), icache.WithTokenKey(prefix + "t:{token}")}
+	b.cache, err = icache.New(b.rdb, b.cacheOptions...)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = cache.Close() })
+	t.Cleanup(func() { _ = b.cache.Close() })
+	if b.options.rules == nil {
+		b.options.rules = rules()
+	}
+	b.start(t, b.options.rules)
+	return b
+}
 
+func (b *bundle) migrate(t *testing.T, rules []mapping.Rule) {
+	t.Helper()
+	m, err := mapping.Compile(rules)
+	require.NoError(t, err)
+	migrator, err := migrations.New(b.db, migrations.Config{Rules: m})
+	require.NoError(t, err)
+	_, err = migrator.Up(t.Context())
+	require.NoError(t, err)
+}
+
+// start starts an agent, which is waited for until it leads.
+func (b *bundle) start(t *testing.T, rules []mapping.Rule) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	a, err := agent.New(agent.Config{
-		Postgres: listener.Config{URL: url}, Redis: rdb, CacheOptions: cacheOptions, Rules: rules(),
-		HTTPListener: ln, Version: "test", Logger: opt.logger,
+		Postgres: listener.Config{URL: b.url}, Redis: b.rdb, CacheOptions: b.cacheOptions, Rules: rules,
+		Load: b.options.load, Discover: b.options.discover,
+		HTTPListener: ln, Version: "test", Logger: b.options.logger,
 	})
 	require.NoError(t, err)
 	run, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(run) }()
-	b := &bundle{agent: a, cache: cache, db: db, rdb: rdb, http: "http://" + ln.Addr().String()}
+	b.agent, b.http = a, "http://"+ln.Addr().String()
 	stopped := false
 	b.stop = func() error {
 		if stopped {
@@ -112,7 +135,6 @@ func setup(t *testing.T, opt options) *bundle {
 	}
 	t.Cleanup(func() { _ = b.stop() })
 	require.Eventually(t, func() bool { return a.Status().Ready && a.Status().Postgres.Leader }, 20*time.Second, 10*time.Millisecond)
-	return b
 }
 
 func (b *bundle) exec(t *testing.T, sql string) {

@@ -17,21 +17,27 @@ import (
 )
 
 func (a *app) runCommand() *cobra.Command {
+	var watch bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Watch the database and bump tokens in Redis",
 		Long: `Watches the tables of the config and bumps the tokens of every committed change.
 
 Any number of agents may run; one applies changes, the others stand by. SIGTERM or
-Ctrl-C finishes the batch in hand and exits 0.`,
+Ctrl-C finishes the batch in hand and exits 0.
+
+SIGHUP, and --watch when the file changes, read the config again. New rules take the place
+of the old ones, and what they may have missed is outdated once; a config with a mistake
+changes nothing. Other settings than the tables take a restart.`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd, watch) },
 	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "read the config again when the file changes")
 	config.RegisterFlags(cmd.Flags())
 	return cmd
 }
 
-func (a *app) run(cmd *cobra.Command) error {
+func (a *app) run(cmd *cobra.Command, watch bool) error {
 	ctx := cmd.Context()
 	cfg, err := a.load(cmd)
 	if err != nil {
@@ -39,6 +45,9 @@ func (a *app) run(cmd *cobra.Command) error {
 	}
 	if err := cfg.RequirePostgres(); err != nil {
 		return err
+	}
+	if watch && cfg.File() == "" {
+		return usageErrorf("--watch without a config file (name it with --config)")
 	}
 	log, err := a.logger(cfg)
 	if err != nil {
@@ -53,12 +62,15 @@ func (a *app) run(cmd *cobra.Command) error {
 		Postgres: listener.Config{
 			URL: string(cfg.Postgres.URL), Schema: cfg.Postgres.Schema, Wake: listener.Wake(cfg.Postgres.Wake),
 		},
-		Redis: rdb, CacheOptions: opts, Rules: cfg.Rules(), HTTPListen: cfg.HTTP.Listen,
+		Redis: rdb, CacheOptions: opts, Rules: cfg.Rules(),
+		Load:         a.loader(a.configOptions(cmd.Flags()), cfg, log),
+		HTTPListen:   cfg.HTTP.Listen,
 		ReplayWindow: replayWindow(cfg), Version: version(), Logger: log,
 	})
 	if err != nil {
 		return err
 	}
+	defer reloads(ctx, ag, cfg.File(), watch)()
 	return ag.Run(ctx)
 }
 
@@ -73,8 +85,12 @@ func replayWindow(cfg *config.Config) time.Duration {
 // load reads the config for a command and logs its warnings.
 func (a *app) load(cmd *cobra.Command) (*config.Config, error) { return a.loadWith(cmd.Flags()) }
 
+func (a *app) configOptions(flags *pflag.FlagSet) config.Options {
+	return config.Options{File: a.configFile, Environ: a.env, Flags: flags}
+}
+
 func (a *app) loadWith(flags *pflag.FlagSet) (*config.Config, error) {
-	cfg, warnings, err := config.Load(config.Options{File: a.configFile, Environ: a.env, Flags: flags})
+	cfg, warnings, err := config.Load(a.configOptions(flags))
 	for _, w := range warnings {
 		fmt.Fprintln(a.stderr, "icache-agent: warning: "+w)
 	}

@@ -77,6 +77,22 @@ func flatten(fields []*field) map[string]*field {
 	return m
 }
 
+// settings returns the values of the settings, by path.
+func (c *Config) settings() map[string]any {
+	values := make(map[string]any, len(settings))
+	v := reflect.ValueOf(*c)
+	for section, sv := range v.Fields() {
+		name := section.Tag.Get("koanf")
+		if name == "" || sv.Kind() != reflect.Struct {
+			continue
+		}
+		for leaf, lv := range sv.Fields() {
+			values[name+"."+leaf.Tag.Get("koanf")] = lv.Interface()
+		}
+	}
+	return values
+}
+
 // child returns the field of that name, or nil.
 func (f *field) child(name string) *field {
 	for _, c := range f.fields {
