@@ -54,11 +54,13 @@ need no right on the schema, and get none. Where the migrating role may not
 create that role, the functions run with its own rights, and a note says so.
 
 Up and Down are one transaction each, and idempotent. Two of them at a time wait
-for each other. Triggers and functions are replaced, not dropped and created:
-readers are never blocked, writers for LockTimeout at most, then Up gives up
-with a [BusyError] and has changed nothing. Waiting can end in a deadlock only
-with a lock held, so only the first table is waited for; it is never the
-application that fails. Where nothing is to be done, no table is locked at all.
+for each other. Triggers and functions are replaced, not dropped and created,
+which holds up writers but not readers; only removing a trigger holds up both.
+They wait for LockTimeout at most, then Up gives up with a [BusyError] and has
+changed nothing. Waiting with a lock held can end in a deadlock, so only the
+first table is waited for, the others a tenth of the default deadlock_timeout:
+it is not the application that fails. Where nothing is to be done, no table is
+locked at all.
 
 Names and SQL depend on the rules and the schema of the tables alone. A function
 carries a hash of itself, by which Status knows one that was edited by hand from
