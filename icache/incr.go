@@ -41,7 +41,7 @@ func (c *Cache) IncrMany(ctx context.Context, tokens []string) error {
 func (c *Cache) incr(ctx context.Context, tokens []string) error {
 	start := time.Now()
 	keys := c.tokenKeys(tokens)
-	chunks := c.redis.chunks(keys, chunkTokens)
+	chunks := c.redis.chunks(keys)
 	var failed IncrError
 	unlinked := 0
 	for lo := 0; lo < len(chunks); lo += chunkCalls {

@@ -148,15 +148,13 @@ func (f *fill) keep(vals, extraVals []uint64, e *entry) *l1Entry {
 		return nil
 	}
 	for i, t := range f.tokens {
-		v := uint64(0)
-		if i < len(vals) {
-			v = vals[i]
-		} else {
-			v = extraVals[i-len(vals)]
+		all, at := vals, i
+		if i >= len(vals) {
+			all, at = extraVals, i-len(vals)
 		}
 		t.mu.Lock()
 		if t.changes == f.changes[i] {
-			t.value.Store(v)
+			t.value.Store(all[at])
 		}
 		t.mu.Unlock()
 	}

@@ -5,8 +5,8 @@ import (
 )
 
 const (
-	leasePollMin = 5 * time.Millisecond
-	leasePollMax = 50 * time.Millisecond
+	firstLeasePoll = 5 * time.Millisecond
+	lastLeasePoll  = 50 * time.Millisecond
 )
 
 // acquire gets the lease on the computation of a fragment at a version, so
@@ -16,7 +16,7 @@ const (
 // A lease that cannot be had is done without: it saves work, nothing else.
 func (f *Fragment) acquire() (hit bool, err error) {
 	deadline := time.Now().Add(f.fc.leaseWait)
-	for delay := leasePollMin; ; delay = min(2*delay, leasePollMax) {
+	for delay := firstLeasePoll; ; delay = min(2*delay, lastLeasePoll) {
 		got, changed, err := f.tryLease()
 		switch {
 		case err != nil:

@@ -140,10 +140,10 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 		l.why = WhyAbsent
 		return l, nil
 	}
-	e, err := parseEntry(readOnly(stored))
-	if err != nil {
+	e, bad := parseEntry(readOnly(stored))
+	if bad != nil {
 		l.why = WhyFormat
-		return l, nil
+		return l, nil //nolint:nilerr // a fragment that cannot be read is a miss
 	}
 	if !slices.Equal(extra, e.extra) {
 		filling = nil // of other tokens

@@ -50,6 +50,7 @@ func constant[T any](v T) func(context.Context) (T, error) {
 
 // never is a computation that must not run.
 func never[T any](tb testing.TB) func(context.Context) (T, error) {
+	tb.Helper()
 	return func(context.Context) (T, error) {
 		var zero T
 		tb.Error("computed what should have been cached")

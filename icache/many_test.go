@@ -3,7 +3,6 @@ package icache
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"testing"
@@ -392,5 +391,5 @@ func TestNewRefuses(t *testing.T) {
 	var warning error
 	_, err = New(plain, WithHooks(Hooks{Error: func(_ context.Context, _ string, err error) { warning = err }}))
 	require.NoError(t, err)
-	require.True(t, errors.Is(warning, ErrContextTimeout))
+	require.ErrorIs(t, warning, ErrContextTimeout)
 }

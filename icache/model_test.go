@@ -73,7 +73,6 @@ type world struct {
 	stored, storedExtra bool
 	ver                 uint8
 	data                [2]uint8
-	storedV             [2]uint8
 	wpc                 [2]uint8
 	wrow                [2]uint8
 	losses              uint8

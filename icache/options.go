@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -180,7 +181,7 @@ func Vary(values ...any) FetchOption {
 			if !ok {
 				s = fmt.Sprint(v)
 			}
-			c.vary = append(c.vary[:len(c.vary):len(c.vary)], s)
+			c.vary = append(slices.Clip(c.vary), s)
 		}
 	}
 }

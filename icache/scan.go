@@ -35,7 +35,7 @@ func (c *Cache) scan(ctx context.Context) (int, error) {
 
 // bumpKeys increments those of the keys that hold tokens.
 func (c *Cache) bumpKeys(ctx context.Context, keys []string) (int, error) {
-	chunks := c.redis.chunks(keys, chunkTokens)
+	chunks := c.redis.chunks(keys)
 	if len(chunks) == 0 {
 		return 0, nil
 	}

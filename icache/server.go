@@ -92,9 +92,10 @@ func (s *server) mgetArgs(ctx context.Context, rdb redis.UniversalClient, args [
 	return vals, nil
 }
 
-// chunks splits token keys into calls of a script: of at most n keys, and on a
+// chunks splits token keys into calls of a script: of a limited size, and on a
 // Cluster of one slot each. It returns the keys' positions beside.
-func (s *server) chunks(keys []string, n int) [][]int {
+func (s *server) chunks(keys []string) [][]int {
+	const n = chunkTokens
 	if !s.cluster {
 		var out [][]int
 		for lo := 0; lo < len(keys); lo += n {

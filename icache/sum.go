@@ -90,7 +90,7 @@ func (c *Cache) seed(ctx context.Context, rdb redis.UniversalClient, tokens, key
 	for i, a := range absent {
 		ks[i] = keys[a]
 	}
-	chunks := c.redis.chunks(ks, chunkTokens)
+	chunks := c.redis.chunks(ks)
 	calls := make([]call, len(chunks))
 	for i, chunk := range chunks {
 		calls[i] = c.scriptCall(ks, chunk)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/redis/go-redis/v9/push"
 )
 
@@ -38,8 +39,8 @@ func WithTracking(maxStale time.Duration) Option {
 const (
 	defaultTrackedPayloads = 32 << 20
 	probeTTL               = time.Minute
-	trackingPauseMin       = 10 * time.Millisecond
-	trackingPauseMax       = time.Second
+	shortestPause          = 10 * time.Millisecond
+	longestPause           = time.Second
 )
 
 // tracker feeds an l1 from Redis.
@@ -80,6 +81,9 @@ func (c *Cache) track(rdb redis.UniversalClient) error {
 		}
 		return t.connected(ctx, cn)
 	}
+	// Handlers for push notifications are the client's own.
+	opt.PushNotificationProcessor = nil
+	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	opt.Protocol, opt.PoolSize, opt.MinIdleConns, opt.MaxRetries = 3, 1, 0, -1
 	t.rdb = redis.NewClient(&opt)
 	if err := t.rdb.RegisterPushNotificationHandler("invalidate", t, true); err != nil {
@@ -115,7 +119,7 @@ func (t *tracker) connected(ctx context.Context, cn *redis.Conn) error {
 // receive reads the tracking connection, and a new one whenever it breaks,
 // until ctx ends.
 func (t *tracker) receive(ctx context.Context) {
-	pause := trackingPauseMin
+	pause := shortestPause
 	for ctx.Err() == nil {
 		start := time.Now()
 		err := t.listen(ctx)
@@ -123,14 +127,14 @@ func (t *tracker) receive(ctx context.Context) {
 			return
 		}
 		t.c.hookError(ctx, "tracking", redisError("tracking", err))
-		if time.Since(start) > trackingPauseMax {
-			pause = trackingPauseMin
+		if time.Since(start) > longestPause {
+			pause = shortestPause
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, trackingPauseMax)
+		pause = min(2*pause, longestPause)
 	}
 }
 

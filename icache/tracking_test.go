@@ -2,7 +2,7 @@ package icache
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,7 +62,7 @@ func TestTracking(t *testing.T) {
 	}
 	require.Equal(t, hits+10, c.Stats().LocalHits)
 	for i, token := range []string{"a", "b:1", "b:*", "c:1", "c:*", "*"} {
-		value = fmt.Sprint(i)
+		value = strconv.Itoa(i)
 		if i%2 == 0 {
 			require.NoError(t, other.Incr(ctx, token))
 			require.Eventually(t, func() bool { return fetch() == value }, 5*time.Second, time.Millisecond, token)
@@ -89,16 +89,20 @@ func TestTrackingSurvivesFaults(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(t *testing.T, server *localserver.Redis, rdb *redis.Client){
 		"flush": func(t *testing.T, _ *localserver.Redis, rdb *redis.Client) {
+			t.Helper()
 			require.NoError(t, rdb.FlushAll(context.Background()).Err())
 		},
 		"connections killed": func(t *testing.T, _ *localserver.Redis, rdb *redis.Client) {
+			t.Helper()
 			require.NoError(t, rdb.Do(context.Background(), "CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal").Err())
 		},
 		"restart": func(t *testing.T, server *localserver.Redis, _ *redis.Client) {
+			t.Helper()
 			require.NoError(t, server.Kill())
 			require.NoError(t, server.Start(context.Background()))
 		},
 		"pause": func(t *testing.T, server *localserver.Redis, _ *redis.Client) {
+			t.Helper()
 			require.NoError(t, server.Pause())
 			time.Sleep(500 * time.Millisecond)
 			require.NoError(t, server.Resume())
@@ -175,6 +179,7 @@ func TestTrackingWithGuard(t *testing.T) {
 		return got
 	}
 	settle(t, c, fetch)
+	require.Eventually(t, func() bool { return rdb.Exists(ctx, c.guardKey()).Val() == 0 }, 5*time.Second, time.Millisecond)
 	require.Eventually(t, func() bool { return !c.l1.fresh() }, 5*time.Second, time.Millisecond)
 	skipped := c.Stats().Skipped
 	fetch()
