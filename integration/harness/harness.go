@@ -37,6 +37,7 @@ const (
 // Source says where a server came from.
 type Source string
 
+// The sources, in the order in which they are tried.
 const (
 	FromEnv    Source = "env"
 	FromDocker Source = "docker"
