@@ -79,7 +79,7 @@ func (a *app) init(cmd *cobra.Command, s starter, settings *pflag.FlagSet) error
 		return err
 	}
 	ctx := cmd.Context()
-	conn, err := connectPostgres(ctx, cfg, "init")
+	conn, err := connectPostgres(ctx, cfg, "icache-agent init")
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func (a *app) migrateSub(name, short string, f func(context.Context, *migrations
 			if name == "down" {
 				rules = nil
 			}
-			conn, err := connectPostgres(cmd.Context(), cfg, "migrate")
+			conn, err := connectPostgres(cmd.Context(), cfg, "icache-agent migrate")
 			if err != nil {
 				return err
 			}
@@ -76,7 +76,7 @@ func sizeLimit(cfg *config.Config) int64 {
 }
 
 // connectPostgres opens the one connection that a command needs.
-func connectPostgres(ctx context.Context, cfg *config.Config, command string) (*pgx.Conn, error) {
+func connectPostgres(ctx context.Context, cfg *config.Config, name string) (*pgx.Conn, error) {
 	if err := cfg.RequirePostgres(); err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func connectPostgres(ctx context.Context, cfg *config.Config, command string) (*
 	if err != nil {
 		return nil, usageErrorf("postgres.url cannot be parsed (write postgres://user@host:5432/database, special characters in the password percent-encoded)")
 	}
-	applicationName(pc, command)
+	applicationName(pc, name)
 	if pc.ConnectTimeout == 0 {
 		pc.ConnectTimeout = 10 * time.Second
 	}
@@ -100,9 +100,9 @@ func connectPostgres(ctx context.Context, cfg *config.Config, command string) (*
 }
 
 // applicationName says in pg_stat_activity which command is connected.
-func applicationName(pc *pgx.ConnConfig, command string) {
+func applicationName(pc *pgx.ConnConfig, name string) {
 	if _, set := pc.RuntimeParams["application_name"]; !set {
-		pc.RuntimeParams["application_name"] = "icache-agent " + command
+		pc.RuntimeParams["application_name"] = name
 	}
 }
 
@@ -209,14 +209,7 @@ func (a *app) migrateStatus(ctx context.Context, m *migrations.Migrator) error {
 		out.Objects = append(out.Objects, changeOut{State: d.State, Object: d.Object})
 	}
 	for _, t := range s.Tables {
-		to := tableOut{Table: t.Table, State: t.State}
-		for _, d := range t.Differences {
-			to.Differences = append(to.Differences, changeOut{State: d.State, Object: d.Object})
-		}
-		for _, p := range t.Problems {
-			to.Problems = append(to.Problems, p.Error())
-		}
-		out.Tables = append(out.Tables, to)
+		out.Tables = append(out.Tables, tableStatus(t))
 	}
 	if err := a.printStatus(out); err != nil {
 		return err
@@ -225,6 +218,17 @@ func (a *app) migrateStatus(ctx context.Context, m *migrations.Migrator) error {
 		return &exitError{code: exitProblem}
 	}
 	return nil
+}
+
+func tableStatus(t migrations.TableStatus) tableOut {
+	out := tableOut{Table: t.Table, State: t.State}
+	for _, d := range t.Differences {
+		out.Differences = append(out.Differences, changeOut{State: d.State, Object: d.Object})
+	}
+	for _, p := range t.Problems {
+		out.Problems = append(out.Problems, p.Error())
+	}
+	return out
 }
 
 func (a *app) printStatus(s statusOut) error {
