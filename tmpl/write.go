@@ -32,7 +32,7 @@ func WriteFragment(ctx context.Context, w io.Writer, c *icache.Cache, f Fragment
 		_, err := w.Write(output)
 		return err
 	}
-	buf := buffers.Get().(*bytes.Buffer)
+	buf := getBuffer()
 	defer putBuffer(buf)
 	defer b.Abort(nil) // if fn panics; otherwise it does nothing
 	if err := fn(b.Context(), buf); err != nil {
@@ -45,6 +45,8 @@ func WriteFragment(ctx context.Context, w io.Writer, c *icache.Cache, f Fragment
 }
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func getBuffer() *bytes.Buffer { return buffers.Get().(*bytes.Buffer) }
 
 // maxKeptBuffer keeps one huge page from holding memory for good.
 const maxKeptBuffer = 1 << 20

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/hex"
 	"io"
 	"maps"
 	"runtime"
@@ -52,8 +51,7 @@ func newCompiled[T Engine[T]](s *Set[T]) (*compiled[T], error) {
 	for name, src := range s.sources {
 		c.trees[name] = src.tree
 		for _, b := range src.blocks {
-			hash := hashes[b.id]
-			c.blocks[b.id] = blockInfo{digest: hex.EncodeToString(hash[:]), args: b.args, lead: b.lead}
+			c.blocks[b.id] = blockInfo{digest: hashes[b.id], args: b.args, lead: b.lead}
 		}
 	}
 	if s.flavour.Escapes {

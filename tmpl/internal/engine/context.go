@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"text/template/parse"
+
+	"github.com/icache-go/icache-agent/tmpl/internal/digest"
 )
 
 // splitContexts makes the context in which html/template renders a block part of
@@ -150,7 +152,7 @@ func (c *compiled[T]) holders() map[string]bool {
 	}
 	holders := make(map[string]bool)
 	for name := range c.trees {
-		for _, callee := range append(reachable(calls[name], calls), name) {
+		for _, callee := range append(digest.Reachable(calls[name], calls), name) {
 			if direct[callee] {
 				holders[name] = true
 				break
@@ -168,7 +170,7 @@ func (c *compiled[T]) nameContexts(escaped map[string]*parse.Tree, entries []str
 		templateNodes(tree.Root, func(n *parse.TemplateNode) { calls[name] = append(calls[name], n.Name) })
 	}
 	known := make(map[string]bool)
-	for _, name := range append(reachable(entries, calls), entries...) {
+	for _, name := range append(digest.Reachable(entries, calls), entries...) {
 		known[name] = true
 	}
 	for name, tree := range escaped {
