@@ -34,7 +34,7 @@ type Cache struct {
 // seams let tests break the protocol on purpose, to see that they notice. All
 // are zero otherwise.
 type seams struct {
-	bump, seed   *redis.Script
+	bump, seed   *script
 	flightByName bool
 	beforeStore  func(f *Fragment, e *entry)
 }
@@ -137,9 +137,20 @@ func (c *Cache) expand(tokens []string) []string {
 }
 
 func (c *Cache) tokenKeys(tokens []string) []string {
+	size := len(tokens) * (len(c.keys.before) + len(c.keys.after))
+	for _, t := range tokens {
+		size += len(t)
+	}
+	// One string for all of them: there may be thousands.
+	all := make([]byte, 0, size)
+	for _, t := range tokens {
+		all = append(append(append(all, c.keys.before...), t...), c.keys.after...)
+	}
+	rest := text(all)
 	keys := make([]string, len(tokens))
 	for i, t := range tokens {
-		keys[i] = c.keys.key(t)
+		n := len(c.keys.before) + len(t) + len(c.keys.after)
+		keys[i], rest = rest[:n], rest[n:]
 	}
 	return keys
 }

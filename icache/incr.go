@@ -35,10 +35,6 @@ func (c *Cache) IncrMany(ctx context.Context, tokens []string) error {
 	if len(tokens) == 0 {
 		return nil
 	}
-	return c.incr(ctx, distinct(tokens))
-}
-
-func (c *Cache) incr(ctx context.Context, tokens []string) error {
 	start := time.Now()
 	keys := c.tokenKeys(tokens)
 	chunks := c.redis.chunks(keys)
@@ -49,7 +45,7 @@ func (c *Cache) incr(ctx context.Context, tokens []string) error {
 		for i, err := range c.bump(ctx, keys, part) {
 			if isOOM(err) && !c.cfg.legacy {
 				if err = c.unlink(ctx, keys, part[i]); err == nil {
-					unlinked += len(part[i])
+					unlinked += len(part[i].at)
 				}
 			}
 			if err == nil {
@@ -58,7 +54,7 @@ func (c *Cache) incr(ctx context.Context, tokens []string) error {
 			if failed.Err == nil {
 				failed.Err = redisError("bump", err)
 			}
-			for _, t := range part[i] {
+			for _, t := range part[i].at {
 				failed.Tokens = append(failed.Tokens, tokens[t])
 			}
 		}
@@ -75,16 +71,14 @@ func (c *Cache) incr(ctx context.Context, tokens []string) error {
 
 // bump increments chunks of keys in one round trip and returns the error of
 // each.
-func (c *Cache) bump(ctx context.Context, keys []string, chunks [][]int) []error {
+func (c *Cache) bump(ctx context.Context, keys []string, chunks []chunk) []error {
 	calls := make([]call, len(chunks))
 	script := cmp.Or(c.seams.bump, bumpScript)
 	for i, chunk := range chunks {
-		calls[i] = c.scriptCall(keys, chunk)
-		if c.cfg.legacy {
-			script, calls[i].args = legacyScript, nil
-			continue
-		}
-		calls[i].args = append(calls[i].args, c.absent())
+		calls[i] = c.scriptCall(keys, chunk, c.absent())
+	}
+	if c.cfg.legacy {
+		script = legacyScript
 	}
 	errs := make([]error, len(chunks))
 	for i, cmd := range runScripts(ctx, c.redis.rdb, script, calls) {
@@ -101,25 +95,24 @@ func (c *Cache) absent() string {
 }
 
 // scriptCall puts a chunk of token keys into the form that script.go describes.
-func (c *Cache) scriptCall(keys []string, chunk []int) call {
-	args := make([]any, 2, 3)
-	ks := make([]string, 0, len(chunk)+1)
-	args[0], args[1] = "0", seconds(c.cfg.tokenTTL)
-	if !c.redis.cluster && !c.cfg.legacy {
-		args[0] = "1"
-		ks = append(ks, c.clockKey())
+func (c *Cache) scriptCall(keys []string, chunk chunk, more ...any) call {
+	args := newCall(len(chunk.at) + 1)
+	if c.cfg.legacy {
+		return chunk.addTo(args, keys).end()
 	}
-	for _, i := range chunk {
-		ks = append(ks, keys[i])
+	clock := 0
+	if !c.redis.cluster {
+		clock, args = 1, append(args, c.clockKey())
 	}
-	return call{keys: ks, args: args}
+	args = chunk.addTo(args, keys).end(clock, seconds(c.cfg.tokenTTL))
+	return append(args, more...)
 }
 
 // unlink deletes tokens. To readers that create the tokens they miss that is
 // as good as an increment, and Redis allows it when it is out of memory.
-func (c *Cache) unlink(ctx context.Context, keys []string, chunk []int) error {
-	ks := make([]string, len(chunk))
-	for i, k := range chunk {
+func (c *Cache) unlink(ctx context.Context, keys []string, chunk chunk) error {
+	ks := make([]string, len(chunk.at))
+	for i, k := range chunk.at {
 		ks[i] = keys[k]
 	}
 	return c.redis.rdb.Unlink(ctx, ks...).Err()

@@ -179,7 +179,7 @@ func TestIncrErrorNamesTokens(t *testing.T) {
 	err := c.Incr(t.Context(), "b", "a")
 	var partial *IncrError
 	require.ErrorAs(t, err, &partial)
-	require.Equal(t, []string{"a", "b"}, partial.Tokens)
+	require.Equal(t, []string{"b", "a"}, partial.Tokens)
 	require.Equal(t, err, event.Err)
 	require.Error(t, partial.Unwrap())
 	require.Contains(t, c.Incr(t.Context(), "a").Error(), `increment "a"`)

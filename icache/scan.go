@@ -42,19 +42,17 @@ func (c *Cache) bumpKeys(ctx context.Context, keys []string) (int, error) {
 	calls := make([]call, len(chunks))
 	script := bumpScript
 	for i, chunk := range chunks {
-		calls[i] = c.scriptCall(keys, chunk)
-		if c.cfg.legacy {
-			script = legacyScanScript
-			continue
-		}
-		calls[i].args = append(calls[i].args, "scan")
+		calls[i] = c.scriptCall(keys, chunk, "scan")
+	}
+	if c.cfg.legacy {
+		script = legacyScanScript
 	}
 	n := 0
 	var first error
 	for i, cmd := range runScripts(ctx, c.redis.rdb, script, calls) {
 		m, err := cmd.Int()
 		if isOOM(err) && !c.cfg.legacy {
-			m, err = len(chunks[i]), c.unlink(ctx, keys, chunks[i])
+			m, err = len(chunks[i].at), c.unlink(ctx, keys, chunks[i])
 		}
 		n += m
 		if err != nil && first == nil {

@@ -8,6 +8,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// script is a Lua script.
+type script struct{ src, sha string }
+
+func newScript(src string) *script { return &script{src, redis.NewScript(src).Hash()} }
+
 // The scripts share one convention. KEYS are tokens, or, if ARGV[1] is "1",
 // the clock followed by tokens. The clock is a hybrid logical clock in
 // microseconds: it follows the time of the server but never goes back, so
@@ -40,7 +45,7 @@ local s = string.format('%.0f', now)
 // what it has computed and does not use INCRBY. SET … KEEPTTL for tokens that
 // exist and one MSET for those that do not was the fastest of the forms that
 // keep a time to live (docs/protocol.md).
-var bumpScript = redis.NewScript(luaNow + `
+var bumpScript = newScript(luaNow + `
 local mode = ARGV[3]
 local vals = redis.call('MGET', unpack(KEYS, first))
 local fresh, m, n = {}, 0, 0
@@ -80,7 +85,7 @@ return n
 
 // seedScript returns the values of tokens and creates those that are absent.
 // ARGV[2] is their time to live in seconds, 0 for none.
-var seedScript = redis.NewScript(luaNow + `
+var seedScript = newScript(luaNow + `
 local vals = redis.call('MGET', unpack(KEYS, first))
 local made = false
 for i = 1, #vals do
@@ -96,7 +101,7 @@ return vals
 `)
 
 // legacyScript is the incr of django-icache: the first one stores 0.
-var legacyScript = redis.NewScript(`
+var legacyScript = newScript(`
 for i = 1, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then redis.call('INCR', KEYS[i]) else redis.call('SET', KEYS[i], 0) end
 end
@@ -105,48 +110,62 @@ return #KEYS
 
 // dropScript deletes a fragment if it still has the version ARGV[1], eight
 // bytes at the offset where the header has them.
-var dropScript = redis.NewScript(`
+var dropScript = newScript(`
 if redis.call('GETRANGE', KEYS[1], 8, 15) == ARGV[1] then return redis.call('UNLINK', KEYS[1]) end
 return 0
 `)
 
-// call is one run of a script.
-type call struct {
-	keys []string
-	args []any
+// call is one run of a script: the arguments of EVALSHA, of which the first
+// two, the command and the script, are filled in by runScripts.
+type call []any
+
+// newCall returns a call with room for a number of keys.
+func newCall(keys int) call { return make(call, 3, 3+keys+4) }
+
+// end adds the arguments after the last key.
+func (c call) end(args ...any) call {
+	c[2] = len(c) - 3
+	return append(c, args...)
+}
+
+func (c call) eval(command, script string) call {
+	c[0], c[1] = command, script
+	return c
 }
 
 // runScripts runs a script several times in one round trip and returns the
 // commands. It sends EVALSHA and, for servers that do not know the script yet
 // or have forgotten it, EVAL: inside a pipeline nobody else does.
-func runScripts(ctx context.Context, rdb redis.UniversalClient, script *redis.Script, calls []call) []*redis.Cmd {
+func runScripts(ctx context.Context, rdb redis.UniversalClient, script *script, calls []call) []*redis.Cmd {
 	cmds := make([]*redis.Cmd, len(calls))
-	if len(calls) == 1 {
-		cmds[0] = script.Run(ctx, rdb, calls[0].keys, calls[0].args...)
-		return cmds
+	send := func(command, text string, which []int) {
+		if len(which) == 1 {
+			i := which[0]
+			cmds[i] = redis.NewCmd(ctx, calls[i].eval(command, text)...)
+			_ = rdb.Process(ctx, cmds[i]) // the command has the error
+			return
+		}
+		pipe := rdb.Pipeline()
+		for _, i := range which {
+			cmds[i] = redis.NewCmd(ctx, calls[i].eval(command, text)...)
+			_ = pipe.Process(ctx, cmds[i])
+		}
+		_, _ = pipe.Exec(ctx) // each command has its own error
 	}
-	pipe := rdb.Pipeline()
-	for i, c := range calls {
-		cmds[i] = script.EvalSha(ctx, pipe, c.keys, c.args...)
+	which := make([]int, len(calls))
+	for i := range which {
+		which[i] = i
 	}
-	_, err := pipe.Exec(ctx)
-	if err == nil {
-		return cmds
-	}
-	var again []int
+	send("evalsha", script.sha, which)
+	again := which[:0]
 	for i, cmd := range cmds {
 		if isNoScript(cmd.Err()) {
 			again = append(again, i)
 		}
 	}
-	if len(again) == 0 {
-		return cmds
+	if len(again) > 0 {
+		send("eval", script.src, again)
 	}
-	pipe = rdb.Pipeline()
-	for _, i := range again {
-		cmds[i] = script.Eval(ctx, pipe, calls[i].keys, calls[i].args...)
-	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
 	return cmds
 }
 
@@ -172,7 +191,7 @@ func isClusterError(err error) bool {
 func isNil(err error) bool { return errors.Is(err, redis.Nil) }
 
 // legacyScanScript increments every integer among the keys.
-var legacyScanScript = redis.NewScript(`
+var legacyScanScript = newScript(`
 local n = 0
 for i = 1, #KEYS do
   local v = redis.pcall('GET', KEYS[i])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -92,32 +93,51 @@ func (s *server) mgetArgs(ctx context.Context, rdb redis.UniversalClient, args [
 	return vals, nil
 }
 
+// chunk is some of a list of token keys, by position, that one run of a script
+// takes.
+type chunk struct {
+	at   []int
+	slot bool // all are in one slot, to which a Cluster's client has to find
+}
+
+// addTo adds the keys to a call. As pointers they cost no memory each; but the
+// client for a Cluster must be able to read the first.
+func (ch chunk) addTo(args call, keys []string) call {
+	for _, k := range ch.at {
+		if ch.slot {
+			args = append(args, keys[k])
+		} else {
+			args = append(args, &keys[k])
+		}
+	}
+	return args
+}
+
 // chunks splits token keys into calls of a script: of a limited size, and on a
-// Cluster of one slot each. It returns the keys' positions beside.
-func (s *server) chunks(keys []string) [][]int {
-	const n = chunkTokens
+// Cluster of one slot each.
+func (s *server) chunks(keys []string) []chunk {
 	if !s.cluster {
-		var out [][]int
-		for lo := 0; lo < len(keys); lo += n {
-			idx := make([]int, 0, min(n, len(keys)-lo))
-			for i := lo; i < min(lo+n, len(keys)); i++ {
-				idx = append(idx, i)
-			}
-			out = append(out, idx)
+		all := make([]int, len(keys))
+		for i := range all {
+			all[i] = i
+		}
+		var out []chunk
+		for at := range slices.Chunk(all, chunkTokens) {
+			out = append(out, chunk{at: at})
 		}
 		return out
 	}
 	last := make(map[uint16]int, len(keys)) // slot → its open chunk
-	var out [][]int
+	var out []chunk
 	for i, k := range keys {
 		slot := keySlot(k)
 		j, ok := last[slot]
-		if !ok || len(out[j]) == n {
+		if !ok || len(out[j].at) == chunkTokens {
 			j = len(out)
-			out = append(out, nil)
+			out = append(out, chunk{slot: true})
 			last[slot] = j
 		}
-		out[j] = append(out[j], i)
+		out[j].at = append(out[j].at, i)
 	}
 	return out
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/icache-go/icache-agent/internal/localserver"
@@ -141,8 +140,8 @@ func TestStressFindsMistakes(t *testing.T) {
 	for name, s := range map[string]stress{
 		"absent tokens count 0": {losses: true, opts: []Option{WithLegacyCounters()}},
 		"readers create, INCR starts at 1": {losses: true, seams: seams{
-			bump: redis.NewScript(`for i = 1 + ARGV[1], #KEYS do redis.call('INCR', KEYS[i]) end return 1`),
-			seed: redis.NewScript(`local out = {} for i = 1 + ARGV[1], #KEYS do redis.call('SET', KEYS[i], 1, 'NX') out[#out + 1] = redis.call('GET', KEYS[i]) end return out`),
+			bump: newScript(`for i = 1 + ARGV[1], #KEYS do redis.call('INCR', KEYS[i]) end return 1`),
+			seed: newScript(`local out = {} for i = 1 + ARGV[1], #KEYS do redis.call('SET', KEYS[i], 1, 'NX') out[#out + 1] = redis.call('GET', KEYS[i]) end return out`),
 		}},
 		"flight by name": {seams: seams{flightByName: true}},
 		"version after the data": {opts: []Option{WithDefaults(NoLease())}, seams: seams{beforeStore: func(f *Fragment, e *entry) {

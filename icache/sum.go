@@ -100,11 +100,11 @@ func (c *Cache) seed(ctx context.Context, rdb redis.UniversalClient, tokens, key
 		if err != nil {
 			return redisError("create tokens", err)
 		}
-		if len(out) != len(chunks[i]) {
-			return fmt.Errorf("icache: create tokens: %d values for %d tokens", len(out), len(chunks[i]))
+		if len(out) != len(chunks[i].at) {
+			return fmt.Errorf("icache: create tokens: %d values for %d tokens", len(out), len(chunks[i].at))
 		}
 		for j, s := range out {
-			a := absent[chunks[i][j]]
+			a := absent[chunks[i].at[j]]
 			var ok bool
 			if vals[a], ok = parseToken(s); !ok {
 				return tokenError(tokens[a], keys[a], s)

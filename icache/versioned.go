@@ -65,8 +65,8 @@ func (c *Cache) Delete(ctx context.Context, keys ...string) error {
 
 // dropVersion deletes the fragment under key if it still has version v.
 func (c *Cache) dropVersion(ctx context.Context, key string, v Version) error {
-	err := dropScript.Run(ctx, c.redis.rdb, []string{c.fragmentKey(key)}, versionBytes(v)).Err()
-	if err != nil {
+	drop := append(newCall(1), c.fragmentKey(key)).end(versionBytes(v))
+	if err := runScripts(ctx, c.redis.rdb, dropScript, []call{drop})[0].Err(); err != nil {
 		return redisError("delete fragment", err)
 	}
 	return nil
