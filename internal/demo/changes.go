@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	changesKept   = 12 // shown in the column
-	changeKeys    = 90 // characters of the keys shown
-	changeTokens  = 8  // tokens shown
-	matchLimit    = 500 * time.Millisecond // how long after its commit a change is taken for the page's own
-	answerLimit   = 100 * time.Millisecond // how long the answer to the page's COMMIT may come after its effect
+	changesKept  = 12                     // shown in the column
+	changeKeys   = 90                     // characters of the keys shown
+	changeTokens = 8                      // tokens shown
+	matchLimit   = 500 * time.Millisecond // how long after its commit a change is taken for the page's own
+	answerLimit  = 100 * time.Millisecond // how long the answer to the page's COMMIT may come after its effect
 
 	streamBacklog = 64 // changes that a slow browser may fall behind before its stream is ended
 )

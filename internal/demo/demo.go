@@ -46,7 +46,7 @@ type Options struct {
 func Run(ctx context.Context, opt Options) (err error) {
 	opt = opt.withDefaults()
 	// Before any server is started: a port that is taken is known at once.
-	ln, err := listen(opt)
+	ln, err := listen(ctx, opt)
 	if err != nil {
 		return err
 	}
@@ -100,12 +100,13 @@ func (opt Options) withDefaults() Options {
 func printf(w io.Writer, format string, args ...any) { fmt.Fprintf(w, format, args...) }
 
 // listen binds the page's address.
-func listen(opt Options) (net.Listener, error) {
+func listen(ctx context.Context, opt Options) (net.Listener, error) {
+	var lc net.ListenConfig
 	if opt.Once {
-		return net.Listen("tcp", "127.0.0.1:0")
+		return lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	}
 	if opt.Listen != "" {
-		ln, err := net.Listen("tcp", opt.Listen)
+		ln, err := lc.Listen(ctx, "tcp", opt.Listen)
 		if err != nil {
 			return nil, fmt.Errorf("listen for the page: %w", err)
 		}
@@ -121,7 +122,7 @@ func listen(opt Options) (net.Listener, error) {
 	}
 	for i := range portsTried {
 		var ln net.Listener
-		if ln, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port+i))); err == nil {
+		if ln, err = lc.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port+i))); err == nil {
 			return ln, nil
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {

@@ -166,7 +166,7 @@ func TestOnceWithoutAnAgentFails(t *testing.T) {
 	web, err := newServer(st, st.opt.Logger)
 	require.NoError(t, err)
 	opt := Options{Once: true}
-	ln, err := listen(opt)
+	ln, err := listen(t.Context(), opt)
 	require.NoError(t, err)
 	err = web.serve(t.Context(), ln, func(ctx context.Context, url string) error {
 		return tell(ctx, story{out: out, url: url, stage: st, limit: 300 * time.Millisecond})
@@ -214,15 +214,15 @@ func TestWhatAKilledDemoLeftIsReplaced(t *testing.T) {
 
 func TestListen(t *testing.T) {
 	t.Parallel()
-	first, err := listen(Options{})
+	first, err := listen(t.Context(), Options{})
 	require.NoError(t, err)
 	defer first.Close()
-	second, err := listen(Options{})
+	second, err := listen(t.Context(), Options{})
 	require.NoError(t, err)
 	defer second.Close()
 	require.NotEqual(t, first.Addr().String(), second.Addr().String(), "the next free port")
 
-	_, err = listen(Options{Listen: first.Addr().String()})
+	_, err = listen(t.Context(), Options{Listen: first.Addr().String()})
 	require.ErrorIs(t, err, syscall.EADDRINUSE, "an address that was asked for")
 }
 

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ type token struct {
 }
 
 func newPanels(cache *icache.Cache, db database) (*panels, error) {
-	p := &panels{cache: cache, db: db, templates: cached.New("panels").Funcs(cached.FuncMap(funcs)).Cache(cache)}
+	p := &panels{cache: cache, db: db, templates: cached.New("panels").Funcs(funcs).Cache(cache)}
 	for _, t := range panelTemplates {
 		text, err := fs.ReadFile(templatesFS, "templates/"+t.file)
 		if err != nil {
@@ -139,7 +140,7 @@ func (p *panel) setHeaders(h http.Header) {
 		status = statusHit
 	}
 	h.Set(headerStatus, status)
-	h.Set(headerVersion, fmt.Sprint(p.Version))
+	h.Set(headerVersion, strconv.FormatUint(p.Version, 10))
 	names := make([]string, len(p.Tokens))
 	for i, t := range p.Tokens {
 		names[i] = t.Name

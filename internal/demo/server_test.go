@@ -10,6 +10,7 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -53,25 +54,32 @@ func newSite(t *testing.T) *site {
 	return &site{T: t, url: "http://" + ln.Addr().String(), browser: &http.Client{Jar: jar, Transport: transport}, stage: st}
 }
 
-// do sends a request and returns the answer with its body.
-func (s *site) do(req *http.Request) (*http.Response, string) {
+// reply is what came back for a request.
+type reply struct {
+	status int
+	header http.Header
+	uri    string // after redirects
+}
+
+// do sends a request and returns the reply with its body.
+func (s *site) do(req *http.Request) (reply, string) {
 	s.Helper()
 	resp, err := s.browser.Do(req)
 	require.NoError(s, err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(s, err)
-	return resp, string(body)
+	return reply{resp.StatusCode, resp.Header, resp.Request.URL.RequestURI()}, string(body)
 }
 
-func (s *site) get(path string) (*http.Response, string) {
+func (s *site) get(path string) (reply, string) {
 	s.Helper()
 	req, err := http.NewRequestWithContext(s.Context(), http.MethodGet, s.url+path, nil)
 	require.NoError(s, err)
 	return s.do(req)
 }
 
-func (s *site) post(path string, form url.Values, header ...string) (*http.Response, string) {
+func (s *site) post(path string, form url.Values, header ...string) (reply, string) {
 	s.Helper()
 	req, err := http.NewRequestWithContext(s.Context(), http.MethodPost, s.url+path, strings.NewReader(form.Encode()))
 	require.NoError(s, err)
@@ -83,20 +91,20 @@ func (s *site) post(path string, form url.Values, header ...string) (*http.Respo
 }
 
 func rating(user, film, stars int) url.Values {
-	return url.Values{"user": {fmt.Sprint(user)}, "film": {fmt.Sprint(film)}, "stars": {fmt.Sprint(stars)}}
+	return url.Values{"user": {strconv.Itoa(user)}, "film": {strconv.Itoa(film)}, "stars": {strconv.Itoa(stars)}}
 }
 
 func TestPage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	resp, body := s.get("/")
-	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.Equal(t, http.StatusOK, resp.status)
 	require.Equal(t, 3, strings.Count(body, `class="badge miss"`))
 	require.Contains(t, body, "Applied by the agent")
 	require.Contains(t, body, "tables:\n  - table: icache_demo.films", "the rules")
 	require.Contains(t, body, "{{icache &#34;film&#34;", "the templates")
 	require.Contains(t, body, `psql &#34;$DATABASE_URL&#34;`)
-	require.Contains(t, resp.Header.Get("Content-Security-Policy"), "default-src 'none'")
+	require.Contains(t, resp.header.Get("Content-Security-Policy"), "default-src 'none'")
 	require.NotContains(t, body, "style=", "the policy allows no inline style")
 
 	_, body = s.get("/")
@@ -104,7 +112,7 @@ func TestPage(t *testing.T) {
 
 	for _, path := range []string{"/static/app.js", "/static/style.css", "/static/icon.svg"} {
 		resp, _ := s.get(path)
-		require.Equal(t, http.StatusOK, resp.StatusCode, path)
+		require.Equal(t, http.StatusOK, resp.status, path)
 	}
 }
 
@@ -121,7 +129,7 @@ func TestPersonalListsAreApart(t *testing.T) {
 	s.get("/?user=2") // remembered in a cookie
 	resp, again := s.get("/panel/mine")
 	require.Contains(t, again, "Bruno has rated")
-	require.Equal(t, statusHit, resp.Header.Get(headerStatus))
+	require.Equal(t, statusHit, resp.header.Get(headerStatus))
 }
 
 func TestRatingWithoutJavaScript(t *testing.T) {
@@ -129,7 +137,7 @@ func TestRatingWithoutJavaScript(t *testing.T) {
 	s := newSite(t)
 	s.get("/panel/film?film=12&user=1")
 	resp, body := s.post("/rate", rating(1, 12, 1))
-	require.Equal(t, "/?film=12", resp.Request.URL.RequestURI(), "redirected to the page")
+	require.Equal(t, "/?film=12", resp.uri, "redirected to the page")
 	require.Contains(t, body, `value="1" aria-label="1 of 5 stars" aria-pressed="true"`)
 	require.Contains(t, body, `aria-label="1 of 5 stars">★<i>★★★★</i></span>`, "the page after the redirect is fresh")
 	require.Contains(t, body, `title="from the commit to the bumped tokens">`)
@@ -151,7 +159,7 @@ func TestRatingTouchesWhatDependsOnIt(t *testing.T) {
 	}
 	applied := s.stage.changes.applied()
 	resp, _ := s.post("/rate", rating(1, 12, 1), "Accept", "application/json")
-	require.Equal(t, http.StatusNoContent, resp.StatusCode)
+	require.Equal(t, http.StatusNoContent, resp.status)
 	select {
 	case <-applied:
 	case <-time.After(10 * time.Second):
@@ -160,7 +168,7 @@ func TestRatingTouchesWhatDependsOnIt(t *testing.T) {
 	for path, want := range paths {
 		if want != "" {
 			resp, _ := s.get(path)
-			require.Equal(t, want, resp.Header.Get(headerStatus), path)
+			require.Equal(t, want, resp.header.Get(headerStatus), path)
 		}
 	}
 	change := s.stage.changes.recent()[0]
@@ -176,8 +184,8 @@ func TestStatements(t *testing.T) {
 	s.get("/")
 	for n, st := range statements {
 		applied := s.stage.changes.applied()
-		resp, _ := s.post("/sql", url.Values{"n": {fmt.Sprint(n)}}, "Accept", "application/json")
-		require.Equal(t, http.StatusNoContent, resp.StatusCode, st.SQL)
+		resp, _ := s.post("/sql", url.Values{"n": {strconv.Itoa(n)}}, "Accept", "application/json")
+		require.Equal(t, http.StatusNoContent, resp.status, st.SQL)
 		if strings.Contains(st.SQL, "ROLLBACK") {
 			select {
 			case <-applied:
@@ -337,23 +345,23 @@ func TestBadRequests(t *testing.T) {
 	s := newSite(t)
 	for name, tc := range map[string]struct {
 		status int
-		ask    func() (*http.Response, string)
+		ask    func() (reply, string)
 	}{
-		"no such panel":   {http.StatusNotFound, func() (*http.Response, string) { return s.get("/panel/nothing") }},
-		"no such film":    {http.StatusNotFound, func() (*http.Response, string) { return s.get("/panel/film?film=4711") }},
-		"no such page":    {http.StatusNotFound, func() (*http.Response, string) { return s.get("/elsewhere") }},
-		"rate with GET":   {http.StatusMethodNotAllowed, func() (*http.Response, string) { return s.get("/rate") }},
-		"no stars":        {http.StatusBadRequest, func() (*http.Response, string) { return s.post("/rate", url.Values{"user": {"1"}, "film": {"1"}}) }},
-		"six stars":       {http.StatusBadRequest, func() (*http.Response, string) { return s.post("/rate", rating(1, 1, 6)) }},
-		"rate no film":    {http.StatusNotFound, func() (*http.Response, string) { return s.post("/rate", rating(1, 4711, 3)) }},
-		"no statement":    {http.StatusBadRequest, func() (*http.Response, string) { return s.post("/sql", url.Values{"n": {"99"}}) }},
-		"other statement": {http.StatusBadRequest, func() (*http.Response, string) { return s.post("/sql", url.Values{"n": {"DROP"}}) }},
-		"another site": {http.StatusForbidden, func() (*http.Response, string) {
+		"no such panel":   {http.StatusNotFound, func() (reply, string) { return s.get("/panel/nothing") }},
+		"no such film":    {http.StatusNotFound, func() (reply, string) { return s.get("/panel/film?film=4711") }},
+		"no such page":    {http.StatusNotFound, func() (reply, string) { return s.get("/elsewhere") }},
+		"rate with GET":   {http.StatusMethodNotAllowed, func() (reply, string) { return s.get("/rate") }},
+		"no stars":        {http.StatusBadRequest, func() (reply, string) { return s.post("/rate", url.Values{"user": {"1"}, "film": {"1"}}) }},
+		"six stars":       {http.StatusBadRequest, func() (reply, string) { return s.post("/rate", rating(1, 1, 6)) }},
+		"rate no film":    {http.StatusNotFound, func() (reply, string) { return s.post("/rate", rating(1, 4711, 3)) }},
+		"no statement":    {http.StatusBadRequest, func() (reply, string) { return s.post("/sql", url.Values{"n": {"99"}}) }},
+		"other statement": {http.StatusBadRequest, func() (reply, string) { return s.post("/sql", url.Values{"n": {"DROP"}}) }},
+		"another site": {http.StatusForbidden, func() (reply, string) {
 			return s.post("/rate", rating(1, 1, 3), "Origin", "http://elsewhere.example", "Sec-Fetch-Site", "cross-site")
 		}},
 	} {
 		resp, body := tc.ask()
-		require.Equal(t, tc.status, resp.StatusCode, "%s: %s", name, body)
+		require.Equal(t, tc.status, resp.status, "%s: %s", name, body)
 	}
 }
 

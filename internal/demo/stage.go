@@ -30,6 +30,8 @@ const (
 // settleLimit is how long to wait for transactions that were open at the start.
 const settleLimit = 3 * time.Second
 
+const lockLimit = 10 * time.Second
+
 var errRunning = errors.New("another demo is running on this database")
 
 // stage is everything that the page plays on. Parts that are nil have not been
@@ -130,7 +132,7 @@ func (st *stage) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := migrations.New(st.lock, migrations.Config{Rules: mapper, Schema: agentSchema})
+	m, err := st.migrator(mapper)
 	if err != nil {
 		return err
 	}
@@ -145,6 +147,12 @@ func (st *stage) migrate(ctx context.Context) error {
 		return fmt.Errorf("make the triggers: %w", err)
 	}
 	return nil
+}
+
+// migrator may wait long for locks: nobody but the demo uses the tables. What it
+// waits for is the role of the triggers, which all databases of a server share.
+func (st *stage) migrator(rules *mapping.Mapper) (*migrations.Migrator, error) {
+	return migrations.New(st.lock, migrations.Config{Rules: rules, Schema: agentSchema, LockTimeout: lockLimit})
 }
 
 // demoRules reads data/icache.yaml.
@@ -258,7 +266,7 @@ func (st *stage) close() error {
 
 // unmake removes the triggers and the films from a database that is not ours.
 func (st *stage) unmake(ctx context.Context) error {
-	m, err := migrations.New(st.lock, migrations.Config{Schema: agentSchema})
+	m, err := st.migrator(nil)
 	if err != nil {
 		return err
 	}

@@ -34,9 +34,9 @@ var statements = []statement{
 		Table: "icache_demo.ratings",
 	},
 	{
-		SQL:   "BEGIN; DELETE FROM icache_demo.ratings; ROLLBACK",
-		Hint:  "rolled back: nothing is bumped, everything stays cached",
-		run:   []string{"BEGIN", "DELETE FROM icache_demo.ratings", "ROLLBACK"},
+		SQL:  "BEGIN; DELETE FROM icache_demo.ratings; ROLLBACK",
+		Hint: "rolled back: nothing is bumped, everything stays cached",
+		run:  []string{"BEGIN", "DELETE FROM icache_demo.ratings", "ROLLBACK"},
 	},
 }
 

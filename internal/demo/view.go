@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -83,7 +84,7 @@ func milliseconds(d time.Duration) string {
 // short leaves the end of a number, where it changes.
 func short(n uint64) string {
 	const digits = 7
-	s := fmt.Sprint(n)
+	s := strconv.FormatUint(n, 10)
 	if len(s) <= digits {
 		return s
 	}

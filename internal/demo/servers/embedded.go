@@ -61,7 +61,7 @@ func (f *Finder) embeddedPostgres(ctx context.Context) (_ *Server, err error) {
 // unpackEmbedded has embedded-postgres download and unpack its programs into
 // dir and returns where they are.
 func unpackEmbedded(ctx context.Context, repository, dir string) (binDir string, err error) {
-	port, err := freePort()
+	port, err := freePort(ctx)
 	if err != nil {
 		return "", err
 	}
