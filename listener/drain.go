@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -154,7 +155,9 @@ func (ld *leader) apply(ctx context.Context, b *batch, rows []row) error {
 	}); err != nil || ld.stopped {
 		return err
 	}
-	if len(gone) > 0 {
+	if len(gone) > 0 && slices.ContainsFunc(rows, func(r row) bool {
+		return !ld.covered.has(r.xid) && slices.Contains(gone, r.relation)
+	}) {
 		reason := fmt.Sprintf("the table or partition with oid %d changed and exists no longer", gone[0])
 		if err := ld.reset(ctx, reason); err != nil || ld.stopped {
 			return err

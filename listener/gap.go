@@ -28,10 +28,20 @@ const (
 	emptyBytes    = 64 << 10        // tables this small count as emptied
 )
 
-// rebase gives up what the cursor says: it goes on from now and has everything
-// reset. What was committed by now is covered by the reset. What was open is in
-// the new cursor, and is read when it commits.
+// rebase gives up what the cursor says: it has everything reset and then goes on
+// from a cursor that has seen nothing, so that the rows which are still in the
+// outbox are applied as well, for readers that a reset does not reach: a token
+// that does not exist yet cannot be outdated, but it can be created. What was
+// committed and is in the outbox no longer is covered by the reset.
 func (ld *leader) rebase(ctx context.Context, reason string) error {
+	if err := ld.startOver(nothing); err != nil {
+		return err
+	}
+	return ld.reset(ctx, reason)
+}
+
+// startOver removes the saved cursor and goes on from another.
+func (ld *leader) startOver(from snapshot) error {
 	if err := ld.dropCursor(ld.work); err != nil {
 		return err
 	}
@@ -40,10 +50,9 @@ func (ld *leader) rebase(ctx context.Context, reason string) error {
 	if err != nil {
 		return err
 	}
-	ld.cursor = now
-	ld.l.seen = now
+	ld.cursor, ld.l.seen, ld.covered = from, now, now
 	ld.nextSave = time.Time{}
-	return ld.reset(ctx, reason)
+	return nil
 }
 
 func (s *session) currentSnapshot(ctx context.Context) (snapshot, error) {
@@ -56,11 +65,19 @@ func (s *session) currentSnapshot(ctx context.Context) (snapshot, error) {
 	return parseSnapshot(string(res[0].Rows[0][0]))
 }
 
-// overflowed begins to deal with the flag. The rows of the batch are dropped:
-// the reset covers them.
+// overflowed begins to deal with the flag. The rows of the batch, and whatever
+// else is in the tables, are dropped: what was not recorded is unknown anyway,
+// the reset covers all of it, and nothing is recorded until the tables are empty.
 func (ld *leader) overflowed(ctx context.Context) error {
 	ld.over = &overflow{nextReset: time.Now().Add(overflowReset)}
-	return ld.rebase(ctx, "the outbox reached its size limit and changes went unrecorded")
+	now, err := ld.currentSnapshot(ld.work)
+	if err != nil {
+		return err
+	}
+	if err := ld.startOver(now); err != nil {
+		return err
+	}
+	return ld.reset(ctx, "the outbox reached its size limit and changes went unrecorded")
 }
 
 // mend brings an overflow nearer to its end.

@@ -11,16 +11,17 @@ import (
 // leader is a session that holds the leader lock.
 type leader struct {
 	*session
-	work   context.Context // outlives the context of Run for a moment
-	epoch  epoch
-	bell   *doorbell
-	rels   relations
-	batch  batch
-	cursor snapshot
-	over   *overflow // changes went unrecorded, and that is not over yet
-	rot    rotation
-	limit  int // rows of the next poll
-	rules  rules
+	work    context.Context // outlives the context of Run for a moment
+	epoch   epoch
+	bell    *doorbell
+	rels    relations
+	batch   batch
+	cursor  snapshot
+	over    *overflow // changes went unrecorded, and that is not over yet
+	covered snapshot  // what the last reset of everything is known to have covered
+	rot     rotation
+	limit   int // rows of the next poll
+	rules   rules
 
 	pageBatch batch
 	stopped   bool // the handler failed as ctx ended: nothing more is to be done

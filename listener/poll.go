@@ -27,15 +27,19 @@ type statements struct {
 // the most rows wanted. The first row is a header: the snapshot and whether
 // changes went unrecorded.
 //
-// The upper bound only matters for rows from a dump of another cluster, whose
-// ids may be in this one's future: they would be read again by every poll.
+// That a row's transaction has ended follows from the row being visible, unless
+// it came with a dump of another cluster, where its id may be that of a
+// transaction which is open or in the future here. Such rows would be read again
+// by every poll, and in front of all others; they are left alone, and go when the
+// table is emptied. Those with ids from the past are read like any other.
 func pollSQL(n outbox.Names) string {
 	branch := func(i int, cond string) string {
 		return fmt.Sprintf(`(SELECT xid, relation, op, keys FROM %s WHERE %s ORDER BY xid LIMIT $3)`, n.Outbox(i), cond)
 	}
 	const (
-		since = `xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot())`
-		open  = `xid = ANY ($2)`
+		ended = ` AND pg_visible_in_snapshot(xid, (SELECT pg_current_snapshot()))`
+		since = `xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot())` + ended
+		open  = `xid = ANY ($2)` + ended
 	)
 	return fmt.Sprintf(`
 SELECT NULL::xid8 AS xid, 0::oid AS relation, ' '::"char" AS op, pg_current_snapshot()::text || ' ' || (SELECT last_value FROM %s) AS keys

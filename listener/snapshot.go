@@ -14,6 +14,10 @@ type snapshot struct {
 	xip  []uint64 // ascending, all below xmax
 }
 
+// nothing is a snapshot that has seen nothing: 3 is the first id that Postgres
+// gives to a transaction.
+var nothing = snapshot{xmax: 3}
+
 func parseSnapshot(text string) (snapshot, error) {
 	parts := strings.Split(text, ":")
 	if len(parts) != 3 {
