@@ -164,11 +164,9 @@ func (a *app) explain(cmd *cobra.Command, statements []explain.Statement, timeou
 
 // examine makes sure that the triggers are there and record something.
 func (out *explainOut) examine(ctx context.Context, conn *pgx.Conn, cfg *config.Config, m *mapping.Mapper) error {
-	migrator, err := migrations.New(conn, migrations.Config{
-		Rules: m, Schema: cfg.Postgres.Schema, LockTimeout: cfg.Postgres.LockTimeout, SizeLimit: sizeLimit(cfg),
-	})
+	migrator, err := migrator(conn, cfg, m)
 	if err != nil {
-		return usageErrorf("%w", err)
+		return err
 	}
 	s, err := migrator.Status(ctx)
 	if err != nil {

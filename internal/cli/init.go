@@ -149,12 +149,7 @@ func (s starter) write(text string) error {
 	if s.force {
 		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
 	}
-	f, err := os.OpenFile(s.out, flags, 0o644)
-	if err != nil {
-		return fmt.Errorf("write the config: %w", err)
-	}
-	_, err = f.WriteString(text)
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := writeFile(s.out, text, flags); err != nil {
 		return fmt.Errorf("write the config: %w", err)
 	}
 	return nil

@@ -29,6 +29,7 @@ func (a *app) migrateCommand() *cobra.Command {
 		a.migrateSub("up", "Install what the config asks for, in one transaction; does nothing if it is there", a.migrateUp),
 		a.migrateSub("down", "Remove every object of icache from the database, in one transaction", a.migrateDown),
 		a.migrateSub("status", "Compare what is installed with the config; exit 3 if they differ", a.migrateStatus),
+		a.migrateExport(),
 	)
 	return cmd
 }
@@ -36,35 +37,47 @@ func (a *app) migrateCommand() *cobra.Command {
 func (a *app) migrateSub(name, short string, f func(context.Context, *migrations.Migrator) error) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: name, Short: short, Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.load(cmd)
-			if err != nil {
-				return err
-			}
-			rules, err := mapping.Compile(cfg.Rules())
-			if err != nil {
-				return err
-			}
-			if name == "down" {
-				rules = nil
-			}
-			conn, err := connectPostgres(cmd.Context(), cfg, "icache-agent migrate")
-			if err != nil {
-				return err
-			}
-			defer conn.Close(context.WithoutCancel(cmd.Context()))
-			m, err := migrations.New(conn, migrations.Config{
-				Rules: rules, Schema: cfg.Postgres.Schema, LockTimeout: cfg.Postgres.LockTimeout, SizeLimit: sizeLimit(cfg),
-			})
-			if err != nil {
-				return usageErrorf("%w", err)
-			}
-			return f(cmd.Context(), m)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.withMigrator(cmd, name != "down", f) },
 	}
 	config.RegisterFlags(cmd.Flags())
 	a.jsonFlag(cmd)
 	return cmd
+}
+
+// withMigrator runs f on the database and, if they matter, the rules of the config.
+func (a *app) withMigrator(cmd *cobra.Command, withRules bool, f func(context.Context, *migrations.Migrator) error) error {
+	cfg, err := a.load(cmd)
+	if err != nil {
+		return err
+	}
+	rules, err := mapping.Compile(cfg.Rules())
+	if err != nil {
+		return err
+	}
+	if !withRules {
+		rules = nil
+	}
+	conn, err := connectPostgres(cmd.Context(), cfg, "icache-agent migrate")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(cmd.Context()))
+	m, err := migrator(conn, cfg, rules)
+	if err != nil {
+		return err
+	}
+	return f(cmd.Context(), m)
+}
+
+// migrator is that of the config.
+func migrator(conn *pgx.Conn, cfg *config.Config, rules *mapping.Mapper) (*migrations.Migrator, error) {
+	m, err := migrations.New(conn, migrations.Config{
+		Rules: rules, Schema: cfg.Postgres.Schema, LockTimeout: cfg.Postgres.LockTimeout, SizeLimit: sizeLimit(cfg),
+	})
+	if err != nil {
+		return nil, usageErrorf("%w", err)
+	}
+	return m, nil
 }
 
 // sizeLimit translates "0MB means no limit" to a limit that is never reached.
