@@ -32,8 +32,8 @@ var postgresGlobs = []string{
 func FindPostgres() (binDir string, err error) {
 	if path, err := exec.LookPath("postgres"); err == nil {
 		// PATH may hold a link or a wrapper; initdb finds its files relative to the real one.
-		if real, err := filepath.EvalSymlinks(path); err == nil && hasPostgres(filepath.Dir(real)) {
-			return filepath.Dir(real), nil
+		if target, err := filepath.EvalSymlinks(path); err == nil && hasPostgres(filepath.Dir(target)) {
+			return filepath.Dir(target), nil
 		}
 	}
 	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {

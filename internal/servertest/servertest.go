@@ -48,7 +48,7 @@ func Main(m *testing.M, options ...goleak.Option) {
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		if _, ok := <-interrupted; ok {
-			closeAll()
+			_ = closeAll() // nobody is left to tell
 			os.Exit(130)
 		}
 	}()
