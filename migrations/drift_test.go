@@ -58,8 +58,10 @@ func TestRowLevelSchemaDrift(t *testing.T) {
 	b := setup(t, measurements, rule("m", "m:{id}", "v:{v}"))
 	b.took(`UPDATE m SET v = 5`)
 	b.exec(`ALTER TABLE m DROP COLUMN v`)
-	require.Equal(t, []row{{"m1", "I", "unknown"}, {"m1", "U", "unknown"}, {"m1", "D", "unknown"}},
-		b.took(`INSERT INTO m VALUES (3, 3); UPDATE m SET id = 4 WHERE id = 3; DELETE FROM m WHERE id = 4`))
+	for op, sql := range map[string]string{"I": `INSERT INTO m VALUES (3, 3)`, "U": `UPDATE m SET id = id + 10`, "D": `DELETE FROM m`} {
+		require.Equal(t, []row{{"m", op, "unknown"}}, b.took(sql))
+		b.took(`INSERT INTO m VALUES (3, 3) ON CONFLICT DO NOTHING`)
+	}
 }
 
 func TestStatusNamesDrift(t *testing.T) {

@@ -1,6 +1,8 @@
 package migrations
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/icache-go/icache-agent/mapping"
@@ -12,31 +14,76 @@ const rowOperation = "row"
 // row returns the function of a row-level trigger, which serves insert, update
 // and delete. Statement-level triggers cannot do two things: see what is
 // written to a partition directly, and fire for logical replication.
+//
+// It cannot see how large a statement is, so it counts: after max_keys rows in
+// a transaction it writes that everything of the table changed, and then
+// nothing more. What it counted is kept in settings that are local to the
+// transaction: rolled back to a savepoint, they are what they were, as is the
+// outbox. The transaction's id makes sure that what somebody might have set for
+// the session is not mistaken for it.
 func (p *projection) row() *function {
 	const old, new = "OLD", "NEW"
-	both := fmt.Sprintf(`CASE WHEN NOT icache_new THEN jsonb_build_array(%s)
-      WHEN NOT icache_old OR %s THEN jsonb_build_array(%s)
-      ELSE jsonb_build_array(%[1]s, %[3]s) END`, p.object(old), p.sameKeys(old, new), p.object(new))
-	if len(p.sources) == 0 {
-		both = "'[{}]'"
+	all, rows := p.rowSetting("all"), p.rowSetting("rows")
+	recorded := fmt.Sprintf("PERFORM set_config(%s, pg_current_xact_id()::text, true);\n%s", all, p.rowRelation())
+	keys := fmt.Sprintf(`    icache_rows := coalesce(nullif(current_setting(%s, true), '')::integer, 0) + 1;
+    IF icache_rows <= %d THEN
+      icache_keys := CASE WHEN NOT icache_new THEN jsonb_build_array(%s)
+        WHEN NOT icache_old OR %s THEN jsonb_build_array(%s)
+        ELSE jsonb_build_array(%[3]s, %[5]s) END;
+    END IF;
+`, rows, p.rule.Rule.MaxKeys, p.object(old), p.sameKeys(old, new), p.object(new))
+	count := fmt.Sprintf(`  IF icache_keys IS NULL THEN
+    %s  ELSE
+    icache_rows := set_config(%s, icache_rows::text, true);
+  END IF;
+`, recorded, rows)
+	if len(p.sources) == 0 { // one row says it all
+		keys, count = "    icache_keys := '[{}]';\n", "  "+recorded
 	}
 	return p.function(rowOperation, fmt.Sprintf(`#variable_conflict use_column
 DECLARE
   icache_old boolean := TG_OP <> 'INSERT';
   icache_new boolean := TG_OP <> 'DELETE';
+  icache_relation oid := TG_RELID;
   icache_keys jsonb;
+  icache_rows integer;
 BEGIN
+  IF current_setting(%s, true) = pg_current_xact_id()::text THEN
+    RETURN NULL; -- this transaction has recorded that everything changed
+  END IF;
   BEGIN
 %s    IF TG_OP = 'UPDATE' AND icache_old = icache_new AND NOT %s THEN
       RETURN NULL;
     END IF;
-    icache_keys := %s;
-  EXCEPTION WHEN OTHERS THEN -- the table is not what it was: never fail the statement for that
+%s  EXCEPTION WHEN OTHERS THEN -- the table is not what it was: never fail the statement for that
     icache_keys := NULL;
   END;
-%s  RETURN NULL;
+%s%s  RETURN NULL;
 END
-`, p.rowConditions(), p.rowChanged(), both, p.tail(p.rowOp())))
+`, all, p.rowConditions(), p.rowChanged(), keys, count,
+		tail(p.names, p.sizeLimit, "icache_relation", p.rowOp(), "icache_keys")))
+}
+
+// rowSetting names a setting that belongs to the table. Names of settings are
+// plain identifiers, so the table is there as a hash.
+func (p *projection) rowSetting(purpose string) string {
+	const digits = 16 // two tables with one name would hide changes of each other
+	sum := sha256.Sum256([]byte(p.names.Schema() + "\x00" + p.table.name.String()))
+	return literal("icache." + purpose + "_" + hex.EncodeToString(sum[:])[:digits])
+}
+
+// rowRelation has a row that stands for the whole table name the table that the
+// rule is for: the partition might be detached before the agent reads the row,
+// and would then stand for nothing.
+func (p *projection) rowRelation() string {
+	if p.table.kind != kindPartitioned {
+		return ""
+	}
+	return `    WITH RECURSIVE up AS (
+      SELECT tgrelid, tgparentid FROM pg_trigger WHERE tgrelid = TG_RELID AND tgname = TG_NAME
+      UNION ALL SELECT t.tgrelid, t.tgparentid FROM pg_trigger AS t JOIN up ON t.oid = up.tgparentid)
+    SELECT coalesce((SELECT tgrelid FROM up WHERE tgparentid = 0), TG_RELID) INTO icache_relation;
+`
 }
 
 func (p *projection) rowChanged() string {
