@@ -50,6 +50,7 @@ type tracker struct {
 	rdb    *redis.Client // for the tracking connection alone
 	probes string        // prefix of the keys it proves itself with
 	under  atomic.Pointer[probe]
+	again  chan struct{} // there is a new connection to prove
 }
 
 // probe is one that is under way.
@@ -71,6 +72,7 @@ func (c *Cache) track(rdb redis.UniversalClient) error {
 	t := &tracker{
 		c: c, l1: c.l1,
 		probes: c.cfg.prefix + "probe:" + rand.Text() + ":",
+		again:  make(chan struct{}, 1),
 	}
 	onConnect := opt.OnConnect
 	opt.OnConnect = func(ctx context.Context, cn *redis.Conn) error {
@@ -113,6 +115,10 @@ func (t *tracker) connected(ctx context.Context, cn *redis.Conn) error {
 	}
 	t.under.Store(nil) // it was for the connection before
 	t.l1.clear()
+	select {
+	case t.again <- struct{}{}:
+	default:
+	}
 	return nil
 }
 
@@ -172,6 +178,7 @@ func (t *tracker) prove(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-every.C:
+		case <-t.again:
 		}
 	}
 }
