@@ -18,6 +18,7 @@ type Event struct {
 	Op     string          `json:"op,omitempty"`
 	Keys   json.RawMessage `json:"keys,omitempty"` // null: keys unknown, the whole table
 	Tokens []string        `json:"tokens"`
+	More   int             `json:"more,omitempty"`   // tokens past the first 50, which are not listed
 	Reason string          `json:"reason,omitempty"` // why everything was reset
 }
 
@@ -25,7 +26,7 @@ const (
 	feedHistory  = 64  // events kept for a page that has just been opened
 	feedBuffer   = 256 // events a slow subscriber may fall behind before it misses some
 	feedBudget   = 200 // events recorded per second while nobody subscribes
-	feedMaxToken = 50  // tokens shown per event
+	feedMaxToken = 50  // tokens listed per event
 )
 
 // feed keeps the last events and hands new ones to subscribers. It never blocks

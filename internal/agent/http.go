@@ -38,6 +38,9 @@ func (a *Agent) handler() http.Handler {
 	return mux
 }
 
+// StartedHeader is the header of /events that says when the agent started.
+const StartedHeader = "Icache-Started"
+
 // serveEvents streams applied changes as server-sent events, first the recent
 // ones, then each as it is applied.
 func (a *Agent) serveEvents(w http.ResponseWriter, r *http.Request) {
@@ -47,6 +50,9 @@ func (a *Agent) serveEvents(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-cache")
 	w.Header().Set("X-Accel-Buffering", "no")
+	// Numbers of events begin again with the process: a client that comes back
+	// must be able to tell.
+	w.Header().Set(StartedHeader, a.started.Format(time.RFC3339Nano))
 	send := func(e Event) error {
 		data, err := json.Marshal(e)
 		if err != nil {

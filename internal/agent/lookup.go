@@ -33,6 +33,14 @@ func newLookups(connect func(ctx context.Context) (*pgx.Conn, error), log *slog.
 	return &lookups{connect: connect, log: log, queries: make(map[mapping.Lookup]string)}
 }
 
+// Resolve answers lookups in the way of a running agent, over a connection that
+// stays open. What cannot be answered is left out.
+func Resolve(ctx context.Context, conn *pgx.Conn, keys []mapping.LookupKey) mapping.Resolved {
+	l := newLookups(nil, slog.New(slog.DiscardHandler))
+	l.conn = conn
+	return l.resolve(ctx, keys)
+}
+
 // resolve answers keys, which may repeat. It is not safe for concurrent use.
 func (l *lookups) resolve(ctx context.Context, keys []mapping.LookupKey) mapping.Resolved {
 	byLookup := make(map[mapping.Lookup][]string)
@@ -55,7 +63,7 @@ func (l *lookups) resolve(ctx context.Context, keys []mapping.LookupKey) mapping
 func (l *lookups) query(ctx context.Context, lookup mapping.Lookup, values []string, into mapping.Resolved) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	if l.conn == nil || l.conn.IsClosed() {
+	if l.conn == nil || l.conn.IsClosed() && l.connect != nil {
 		conn, err := l.connect(ctx)
 		if err != nil {
 			return fmt.Errorf("connect: %w", err)
