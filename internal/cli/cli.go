@@ -85,7 +85,7 @@ to cache tokens by config and increments them in Redis.
 	root.PersistentFlags().StringVarP(&a.configFile, "config", "c", "", "config file (default icache.yaml if it is there)")
 	root.AddCommand(
 		a.runCommand(), a.demoCommand(), a.initCommand(), a.checkCommand(), a.migrateCommand(),
-		a.explainCommand(), a.bumpCommand(), a.getCommand(), a.statusCommand(), a.healthcheckCommand(),
+		a.explainCommand(), a.tailCommand(), a.bumpCommand(), a.getCommand(), a.statusCommand(), a.healthcheckCommand(),
 		a.doctorCommand(), a.schemaCommand(), a.versionCommand(),
 	)
 	return root

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/icache-go/icache-agent/icache"
+	"github.com/icache-go/icache-agent/internal/agent"
 	"github.com/icache-go/icache-agent/internal/config"
 	"github.com/icache-go/icache-agent/internal/explain"
 	"github.com/icache-go/icache-agent/internal/outbox"
@@ -136,11 +137,15 @@ func (a *app) explain(cmd *cobra.Command, statements []explain.Statement, timeou
 	if err := out.examine(ctx, conn, cfg, m); err != nil {
 		return err
 	}
+	var foreign mapping.Resolved
 	results, failure := explain.Run(ctx, conn, statements, explain.Options{
 		Names: outbox.In(cfg.Postgres.Schema), LockTimeout: cfg.Postgres.LockTimeout, Timeout: timeout,
+		Before: func(ctx context.Context, results []explain.Result) {
+			foreign = agent.Resolve(ctx, conn, lookups(m, results))
+		},
 	})
 	for _, r := range results {
-		s, err := explained(m, r)
+		s, err := explained(m, r, foreign)
 		if err != nil {
 			return err
 		}
@@ -189,27 +194,40 @@ func (out *explainOut) examine(ctx context.Context, conn *pgx.Conn, cfg *config.
 	if overflow {
 		return &exitError{exitProblem, fmt.Errorf("the outbox is past its size limit and triggers record nothing (start an agent: it outdates everything and empties the outbox)")}
 	}
-	for _, r := range m.Rules() {
-		if len(r.Lookups()) > 0 {
-			out.Notes = append(out.Notes, fmt.Sprintf("rule of %s: where a foreign key is followed, the group token is shown", r.Rule.Table))
-		}
-	}
 	return nil
 }
 
+// lookups returns the foreign keys to follow. The agent follows them after the
+// commit, so the answers are those at the end of all statements.
+func lookups(m *mapping.Mapper, results []explain.Result) (keys []mapping.LookupKey) {
+	for _, r := range results {
+		for _, c := range r.Changes {
+			if more, err := m.AppendLookups(keys, change(c)); err == nil {
+				keys = more
+			}
+		}
+	}
+	return keys
+}
+
+func change(c explain.Change) mapping.Change {
+	if c.Table == "" { // it has triggers left from another config
+		c.Table = c.Relation
+	}
+	return mapping.Change{Table: c.Table, Op: c.Op, Keys: c.Keys}
+}
+
 // explained maps what a statement recorded to tokens.
-func explained(m *mapping.Mapper, r explain.Result) (statementOut, error) {
+func explained(m *mapping.Mapper, r explain.Result, foreign mapping.Resolved) (statementOut, error) {
 	s := statementOut{SQL: r.Statement.SQL, Tag: r.Tag, More: r.More, Changes: []changeSet{}, Tokens: []tokenOut{}}
 	var all []string
 	for _, c := range r.Changes {
-		set := changeSet{Table: c.Table, Op: c.Op.String(), Keys: c.Keys, Tokens: []string{}}
-		if set.Table == "" {
-			set.Table = c.Relation
+		mapped := change(c)
+		tokens, err := m.AppendTokensWith(nil, mapped, foreign)
+		if err != nil && !errors.Is(err, mapping.ErrNoRule) {
+			return s, fmt.Errorf("map a change of %s: %w", mapped.Table, err)
 		}
-		tokens, err := m.AppendTokens(nil, mapping.Change{Table: set.Table, Op: c.Op, Keys: c.Keys})
-		if err != nil && !errors.Is(err, mapping.ErrNoRule) { // it has triggers left from another config
-			return s, fmt.Errorf("map a change of %s: %w", set.Table, err)
-		}
+		set := changeSet{Table: mapped.Table, Op: c.Op.String(), Keys: c.Keys, Tokens: []string{}}
 		set.Tokens = append(set.Tokens, unique(tokens)...)
 		all = append(all, set.Tokens...)
 		s.Changes = append(s.Changes, set)

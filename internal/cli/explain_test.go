@@ -88,6 +88,19 @@ func TestExplain(t *testing.T) {
 	require.Equal(t, 7, w.count(t, "SELECT genre_id FROM movies WHERE id = 42"))
 }
 
+// TestExplainFollowsForeignKeys: as they are at the end, like the agent.
+func TestExplainFollowsForeignKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, movies+"CREATE TABLE ratings (movie_id int REFERENCES movies, stars int)", `
+  - table: ratings
+    tokens: ["genre:{movie_id->movies.genre_id}"]`)
+	w.ok(t, "migrate", "up")
+	out := decode[explainOut](t, w.ok(t, "explain", "--json",
+		"INSERT INTO ratings VALUES (42, 5); INSERT INTO ratings VALUES (43, 5); UPDATE movies SET genre_id = 8 WHERE id = 43"))
+	require.Equal(t, []string{"genre:7"}, out.Statements[0].tokens())
+	require.Equal(t, []string{"genre:8"}, out.Statements[1].tokens())
+}
+
 func TestExplainRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, movies, movieRules)

@@ -40,8 +40,26 @@ func (a *app) migrateSub(name, short string, f func(context.Context, *migrations
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.withMigrator(cmd, name != "down", f) },
 	}
 	config.RegisterFlags(cmd.Flags())
+	if name != "down" {
+		cmd.Flags().String(agentRoleFlag, "", "`role` that the agent connects as, to be granted what it needs (postgres.agent_role)")
+		cmd.Flags().String(writerRoleFlag, "", "`role` that owns the trigger functions, created if need be (postgres.writer_role)")
+	}
 	a.jsonFlag(cmd)
 	return cmd
+}
+
+// The roles have flags of their own, because only migrations need them.
+const (
+	agentRoleFlag  = "agent-role"
+	writerRoleFlag = "writer-role"
+)
+
+func takeRoles(cmd *cobra.Command, cfg *config.Config) {
+	for name, role := range map[string]*string{agentRoleFlag: &cfg.Postgres.AgentRole, writerRoleFlag: &cfg.Postgres.WriterRole} {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
+			*role = f.Value.String()
+		}
+	}
 }
 
 // withMigrator runs f on the database and, if they matter, the rules of the config.
@@ -50,6 +68,7 @@ func (a *app) withMigrator(cmd *cobra.Command, withRules bool, f func(context.Co
 	if err != nil {
 		return err
 	}
+	takeRoles(cmd, cfg)
 	rules, err := mapping.Compile(cfg.Rules())
 	if err != nil {
 		return err
@@ -73,6 +92,7 @@ func (a *app) withMigrator(cmd *cobra.Command, withRules bool, f func(context.Co
 func migrator(conn *pgx.Conn, cfg *config.Config, rules *mapping.Mapper) (*migrations.Migrator, error) {
 	m, err := migrations.New(conn, migrations.Config{
 		Rules: rules, Schema: cfg.Postgres.Schema, LockTimeout: cfg.Postgres.LockTimeout, SizeLimit: sizeLimit(cfg),
+		AgentRole: cfg.Postgres.AgentRole, WriterRole: cfg.Postgres.WriterRole,
 	})
 	if err != nil {
 		return nil, usageErrorf("%w", err)

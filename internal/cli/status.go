@@ -69,19 +69,32 @@ func (a *app) ask(cmd *cobra.Command, path string) ([]byte, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	url, err := agentURL(cfg)
+	if err != nil {
+		return nil, 0, err
+	}
+	return get(cmd.Context(), url+path)
+}
+
+// agentURL is where the agent of the config answers.
+func agentURL(cfg *config.Config) (string, error) {
 	if cfg.HTTP.Listen == "" {
-		return nil, 0, usageErrorf("http.listen is empty, so the agent cannot be asked")
+		return "", usageErrorf("http.listen is empty, so the agent cannot be asked")
 	}
 	host, port, err := net.SplitHostPort(cfg.HTTP.Listen)
 	if err != nil {
-		return nil, 0, usageErrorf("http.listen %q: %w", cfg.HTTP.Listen, err)
+		return "", usageErrorf("http.listen %q: %w", cfg.HTTP.Listen, err)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
+	return "http://" + net.JoinHostPort(host, port), nil
+}
+
+// get returns the body and the status of an answer.
+func get(ctx context.Context, url string) ([]byte, int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	url := "http://" + net.JoinHostPort(host, port) + path
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, 0, err
@@ -91,7 +104,7 @@ func (a *app) ask(cmd *cobra.Command, path string) ([]byte, int, error) {
 		if e, ok := errors.AsType[*net.OpError](err); ok {
 			err = e
 		}
-		return nil, 0, fmt.Errorf("ask the agent at %s: %w (is it running with this config?)", url, err)
+		return nil, 0, unreachable(url, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 8<<20))
@@ -99,4 +112,8 @@ func (a *app) ask(cmd *cobra.Command, path string) ([]byte, int, error) {
 		return nil, 0, fmt.Errorf("read the answer of %s: %w", url, err)
 	}
 	return body, resp.StatusCode, nil
+}
+
+func unreachable(url string, err error) error {
+	return fmt.Errorf("ask the agent at %s: %w (is it running with this config?)", url, err)
 }

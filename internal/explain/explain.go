@@ -36,6 +36,8 @@ type Options struct {
 	// LockTimeout and Timeout bound how long a statement waits for a lock, and
 	// how long it runs. Zero is no bound.
 	LockTimeout, Timeout time.Duration
+	// Before, if set, is called with the results before they are rolled back.
+	Before func(context.Context, []Result)
 }
 
 // Result is what a statement did.
@@ -108,6 +110,9 @@ func Run(ctx context.Context, conn *pgx.Conn, statements []Statement, opts Optio
 	}
 	if result.Tag = ""; len(result.Changes) > 0 {
 		results = append(results, result)
+	}
+	if opts.Before != nil {
+		opts.Before(ctx, results)
 	}
 	return results, nil
 }
