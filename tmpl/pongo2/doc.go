@@ -26,12 +26,11 @@
 // rendered as if there were no cache. Variables that a block sets with
 // {% set %} end with it.
 //
-// Entries are told apart by the arguments, the source of the block, the template being executed (which
-// decides what a {% block %} inside shows), the state of autoescape,
-// and the text of all files in Config.Templates: without that, a deploy that
-// changes an included template serves its old output until a token is
-// incremented. A block with a {% block %} in it is not cached for templates
-// that were parsed from strings, since nothing tells those apart.
+// Entries are told apart by the arguments, the source of the block, the state
+// of autoescape, and the text of all files in Config.Templates: without those, a
+// deploy that changes an included template serves its old output until a token
+// is incremented. A {% block %} inside is an error, since what it shows
+// depends on the template that extends this one; put the tag inside the block.
 //
 // Read the data inside the block, for example by calling a function that takes
 // the variable icachectx; the version of a fragment is read when the block begins.

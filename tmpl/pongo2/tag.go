@@ -126,7 +126,9 @@ func (p *parser) parse(doc *pongo2.Parser, start *pongo2.Token, args *pongo2.Par
 	}
 	for i := first; i < doc.Count()-doc.Remaining(); i++ {
 		hashToken(h, doc.Get(i))
-		b.inherits = b.inherits || doc.Get(i).Typ == pongo2.TokenIdentifier && doc.Get(i).Val == "block"
+		if t := doc.Get(i); t.Val == "block" && t.Typ == pongo2.TokenIdentifier && doc.Get(i-1).Val == "{%" {
+			return nil, doc.Error("A block inside icache would be cached with the text of whichever template fills it first; put icache inside the block.", t)
+		}
 	}
 	b.digest = base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
 	return b, nil
@@ -163,8 +165,6 @@ type block struct {
 	vary   int // index of the first argument that is no token; 0 if all are
 	body   *pongo2.NodeWrapper
 	digest string
-
-	inherits bool // there is a {% block %} in it
 }
 
 func (b *block) varies() bool { return b.vary > 0 }
@@ -187,13 +187,8 @@ func (b *block) Execute(ec *pongo2.ExecutionContext, w pongo2.TemplateWriter) *p
 	if b.varies() {
 		f.Args = append(values[1:b.vary:b.vary], tmpl.Vary(values[b.vary:]...))
 	}
-	page := executing(ec)
-	f.Digest = fmt.Sprintf("pongo2 %s %t %s", b.digest, ec.Autoescape, page)
-	cache := b.cfg.Cache
-	if b.inherits && page == unnamed {
-		cache = nil // what the {% block %} shows depends on a text that has no name
-	}
-	err := tmpl.WriteFragment(contextOf(ec), w, cache, f, func(ctx context.Context, out io.Writer) error {
+	f.Digest = fmt.Sprintf("pongo2 %s %t", b.digest, ec.Autoescape)
+	err := tmpl.WriteFragment(contextOf(ec), w, b.cfg.Cache, f, func(ctx context.Context, out io.Writer) error {
 		inner := pongo2.NewChildExecutionContext(ec)
 		inner.Private[ContextVariable] = ctx
 		if err := b.body.Execute(inner, stringWriter(out)); err != nil {
@@ -210,12 +205,6 @@ func (b *block) Execute(ec *pongo2.ExecutionContext, w pongo2.TemplateWriter) *p
 	}
 	return ec.OrigError(fmt.Errorf("icache: %w", err), b.start)
 }
-
-// unnamed is what pongo2 calls templates that come from no file.
-const unnamed = "<string>"
-
-// executing is the name of the template that an execution began with.
-func executing(ec *pongo2.ExecutionContext) string { return ec.Error("", nil).Filename }
 
 func contextOf(ec *pongo2.ExecutionContext) context.Context {
 	for _, vars := range []pongo2.Context{ec.Private, ec.Public} {
