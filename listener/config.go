@@ -69,6 +69,18 @@ type Ruler interface {
 	Adopt(ctx context.Context, changed []string) error
 }
 
+// A Settler is a [Handler] for which changes do not have their whole effect at
+// once: something is done again after a while. Until then the cursor that is
+// saved stays behind, and the rows stay in the outbox, so that a successor
+// applies these changes again, and does again what was not done.
+type Settler interface {
+	Handler
+	// Unsettled returns when the earliest of the changes, or resets, was applied
+	// that has not had its whole effect; the zero time if all have. It is called
+	// several times a second, also while another method runs.
+	Unsettled() time.Time
+}
+
 // Wake says how the listener learns of new changes.
 type Wake string
 
@@ -102,6 +114,11 @@ type Config struct {
 	// nothing happens, the outbox is looked at this often, which finds dead
 	// connections as well. It must not be below 10 ms. Defaults to 2 s.
 	Heartbeat time.Duration
+
+	// Canary is how often a canary is sent, if the Handler is one for
+	// [Canaries]. Zero means never; it must not be below 10 ms. The role needs the
+	// right to execute icache.record.
+	Canary time.Duration
 
 	// ShutdownTimeout bounds how long the batch in hand may take to finish
 	// once the context of Run has ended. Defaults to 3 s.
@@ -190,6 +207,9 @@ func New(cfg Config) (*Listener, error) {
 	}
 	if cfg.Heartbeat < minHeartbeat {
 		return nil, fmt.Errorf("listener: Config.Heartbeat is %s, must be at least %s", cfg.Heartbeat, minHeartbeat)
+	}
+	if cfg.Canary != 0 && cfg.Canary < minHeartbeat {
+		return nil, fmt.Errorf("listener: Config.Canary is %s, must be at least %s, or 0 for none", cfg.Canary, minHeartbeat)
 	}
 	if cfg.ShutdownTimeout == 0 {
 		cfg.ShutdownTimeout = defaultShutdownTimeout

@@ -24,7 +24,7 @@ func (ld *leader) consume(ctx context.Context) error {
 				return err
 			}
 		}
-		ld.advance(b.snap, math.MaxUint64, len(b.rows) > 0)
+		ld.advance(b.snap, math.MaxUint64, b.transactions > 0)
 		return nil
 	}
 	// The last transaction may continue beyond the limit: leave it for the next poll.
@@ -133,10 +133,20 @@ SELECT pg_relation_size(%[1]s) / b, pg_relation_size(%[2]s) / b, pg_relation_fil
 // While the handler fails, the rows stay in memory, no statement is open, and
 // the session is kept alive. It sets stopped and returns nil if ctx ends first.
 func (ld *leader) apply(ctx context.Context, b *batch, rows []row) error {
+	if rows = ld.takeCanaries(b, rows); len(rows) > 0 {
+		if err := ld.applyChanges(ctx, b, rows); err != nil || ld.stopped {
+			return err
+		}
+	}
+	return ld.arrived(ctx)
+}
+
+func (ld *leader) applyChanges(ctx context.Context, b *batch, rows []row) error {
 	gone, err := ld.rels.resolve(ld.work, ld.session, rows, time.Now())
 	if err != nil {
 		return err
 	}
+	ld.mark(false)
 	if err := ld.insist(ctx, "apply changes", func(work context.Context) error {
 		var rel *relation
 		var of uint32
@@ -186,6 +196,7 @@ func (ld *leader) count(rows []row) {
 // reset has the handler treat everything as changed.
 func (ld *leader) reset(ctx context.Context, reason string) error {
 	ld.l.log.WarnContext(ctx, "listener: changes may have been missed, everything counts as changed", "reason", reason)
+	ld.mark(!ld.savedRow)
 	err := ld.insist(ctx, "reset", func(work context.Context) error { return ld.l.cfg.Handler.Reset(work, reason) })
 	if err == nil && !ld.stopped {
 		ld.l.stats.update(func(s *Stats) { s.Resets++; s.LastReset, s.LastResetReason = time.Now(), reason })

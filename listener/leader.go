@@ -22,6 +22,7 @@ type leader struct {
 	rot     rotation
 	limit   int // rows of the next poll
 	rules   rules
+	canary  canaries
 
 	pageBatch batch
 	stopped   bool // the handler failed as ctx ended: nothing more is to be done
@@ -31,6 +32,9 @@ type leader struct {
 	nextSave  time.Time
 	nextCheck time.Time // of the outbox tables' sizes
 	nextBeat  time.Time // a poll is due by then
+
+	trail trail    // where the cursor was before what has not settled
+	saved snapshot // the saved cursor, if savedRow
 }
 
 // awaitLeadership returns true once the leader lock is held, false if ctx ended.
@@ -83,6 +87,9 @@ func (s *session) takeOver(ctx, work context.Context) (*leader, error) {
 	if err := s.prepare(work); err != nil {
 		return nil, err
 	}
+	if err := s.findCanaries(work); err != nil {
+		return nil, err
+	}
 	e, err := s.readEpoch(work)
 	if err != nil {
 		return nil, err
@@ -106,6 +113,7 @@ func (s *session) takeOver(ctx, work context.Context) (*leader, error) {
 		session: s, work: work, epoch: e, bell: newDoorbell(l.tune.bell, wake, now),
 		limit: l.tune.chunkRows + 1, nextCheck: now, rot: newRotation(now),
 	}
+	ld.rot.canaries = ld.canariesFly()
 	l.setState(StateCatchingUp)
 	l.stats.update(func(st *Stats) { st.Wake, st.Server = wake, e.serverVer })
 	l.log.InfoContext(ctx, "listener: leading", "schema", l.names.Schema(), "wake", string(wake), "server", e.serverVer)
@@ -118,7 +126,7 @@ func (s *session) takeOver(ctx, work context.Context) (*leader, error) {
 	if !saved.started.Equal(e.started) {
 		l.log.InfoContext(ctx, "listener: postgres was restarted cleanly, nothing was lost", "started", e.started)
 	}
-	ld.cursor, ld.savedRow = saved.cursor, true
+	ld.cursor, ld.saved, ld.savedRow = saved.cursor, saved.cursor, true
 	return ld, ld.takeRules(ctx, false)
 }
 
@@ -141,6 +149,9 @@ func (ld *leader) run(ctx context.Context) error {
 // step polls once and deals with what comes.
 func (ld *leader) step(ctx context.Context) error {
 	l, b, now := ld.l, &ld.batch, time.Now()
+	if err := ld.sendCanary(ctx, now); err != nil {
+		return err
+	}
 	op := ld.bell.next(now)
 	probe := ld.bell.wantsProbe(now)
 	err := ld.read(op, probe)
@@ -259,6 +270,9 @@ func (ld *leader) due() time.Time {
 	if ld.nextCheck.Before(t) {
 		t = ld.nextCheck
 	}
+	if ld.canariesFly() && ld.canary.next.Before(t) {
+		t = ld.canary.next
+	}
 	return t
 }
 
@@ -296,7 +310,12 @@ func (ld *leader) maintain(ctx context.Context) error {
 // of its row pile up and each update takes longer; saving less often bounds that.
 func (ld *leader) save(ctx context.Context) error {
 	start := time.Now()
-	missing, err := ld.saveCursor(ld.work, ld.epoch, ld.cursor, !ld.savedRow)
+	cursor, pending, ok := ld.settled()
+	if !ok || pending && ld.savedRow && cursor.equal(ld.saved) {
+		ld.nextSave = start.Add(ld.l.tune.save)
+		return nil
+	}
+	missing, err := ld.saveCursor(ld.work, ld.epoch, cursor, !ld.savedRow)
 	if err != nil {
 		return err
 	}
@@ -304,7 +323,7 @@ func (ld *leader) save(ctx context.Context) error {
 		return ld.rebase(ctx, "the saved cursor was removed")
 	}
 	now := time.Now()
-	ld.progress, ld.savedRow = false, true
+	ld.progress, ld.saved, ld.savedRow = pending, cursor, true
 	ld.nextSave = now.Add(max(ld.l.tune.save, 50*now.Sub(start)))
 	ld.l.stats.update(func(s *Stats) { s.CursorSaved = now })
 	return nil
@@ -312,8 +331,8 @@ func (ld *leader) save(ctx context.Context) error {
 
 // handOver ends the leadership so that another agent can go on at once.
 func (ld *leader) handOver() error {
-	if ld.unsaved() && !ld.stopped {
-		if _, err := ld.saveCursor(ld.work, ld.epoch, ld.cursor, !ld.savedRow); err != nil {
+	if cursor, _, ok := ld.settled(); ok && ld.unsaved() && !ld.stopped {
+		if _, err := ld.saveCursor(ld.work, ld.epoch, cursor, !ld.savedRow); err != nil {
 			return err
 		}
 	}

@@ -29,6 +29,7 @@ type rotation struct {
 	quiet    float64   // rotations for quiet that may be done now
 	refilled time.Time
 	blocked  time.Time
+	canaries bool // the table in use is hardly ever empty
 }
 
 func newRotation(now time.Time) rotation {
@@ -36,6 +37,10 @@ func newRotation(now time.Time) rotation {
 }
 
 func (r *rotation) changed(now time.Time) { r.lastSeen = now }
+
+// canariesOnly reports that all that was written since the last flip are
+// canaries, which are in no hurry to be emptied.
+func (r *rotation) canariesOnly() bool { return r.canaries && !r.lastSeen.After(r.flipped) }
 
 // due reports whether to flip, given the size of the table in use.
 func (r *rotation) due(now time.Time, size int64, t tuning) bool {
@@ -46,7 +51,7 @@ func (r *rotation) due(now time.Time, size int64, t tuning) bool {
 		return false
 	case size >= t.rotateBytes, now.Sub(r.flipped) >= t.rotateAge:
 		return true
-	case now.Sub(r.lastSeen) >= t.quiet && r.quiet >= 1:
+	case now.Sub(r.lastSeen) >= t.quiet && r.quiet >= 1 && !r.canariesOnly():
 		r.quiet--
 		return true
 	}
@@ -70,6 +75,9 @@ func (ld *leader) rotate(ctx context.Context, now time.Time) error {
 			return err
 		}
 		sizes[other] = 0
+	}
+	if ld.rot.canariesOnly() {
+		ld.nextCheck = now.Add(checkIdle)
 	}
 	if ld.rot.due(now, sizes[active], ld.l.tune) {
 		if err := ld.flip(other); err != nil {
@@ -171,7 +179,11 @@ END $icache$`, n.Outbox(table), cursor.xmax, strings.Join(xip, ","), stateUnread
 func (ld *leader) truncate(ctx context.Context, table int, now time.Time) (bool, error) {
 	tctx, cancel := context.WithTimeout(ld.work, ld.l.patience())
 	defer cancel()
-	err := ld.exec(tctx, truncateSQL(ld.l.names, table, ld.cursor))
+	cursor, _, ok := ld.settled()
+	if !ok {
+		cursor = ld.cursor // whoever finds no cursor resets everything
+	}
+	err := ld.exec(tctx, truncateSQL(ld.l.names, table, cursor))
 	switch sqlState(err) {
 	case "55P03", stateUnread, "40P01": // in use, unread, deadlock
 		if ld.rot.blocked.IsZero() {

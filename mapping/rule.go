@@ -35,6 +35,9 @@ type Rule struct {
 	// Settle is the time after which the tokens are bumped once more, for
 	// readers of a replica that lags. Zero means never.
 	Settle time.Duration
+	// SettleReplicas has the tokens bumped once more as soon as every standby
+	// that streams from the server has replayed the change. It excludes Settle.
+	SettleReplicas bool
 
 	// Pos is where the rule is written, for error messages.
 	Pos Position
@@ -187,6 +190,9 @@ func compileRule(r *Rule) (*CompiledRule, []error) {
 	}
 	if r.Settle < 0 {
 		fail("settle", fmt.Sprintf("settle is %s", r.Settle), "use a duration from 0s up", nil)
+	}
+	if r.Settle > 0 && r.SettleReplicas {
+		fail("settle", "settle is both a time and replicas", "choose one", nil)
 	}
 	if len(r.Tokens) == 0 {
 		fail("tokens", "a rule without tokens", `write tokens: ["movies", "movie:{id}"]`, nil)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
@@ -55,6 +56,7 @@ type Agent struct {
 	cfg      Config
 	mapper   atomic.Pointer[mapping.Mapper] // the rules of the config
 	applier  *applier
+	settle   *settler
 	reload   reloadState
 	cache    *icache.Cache
 	listener *listener.Listener
@@ -106,9 +108,11 @@ func New(cfg Config) (*Agent, error) {
 	a.metrics = newMetrics(cfg.Version, func() listener.Stats { return a.listener.Stats() })
 	lc := cfg.Postgres
 	lc.Logger = cfg.Logger
-	a.lookups = newLookups(func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, lc.URL) }, cfg.Logger)
+	connect := func(ctx context.Context) (*pgx.Conn, error) { return connectPrimary(ctx, lc.URL) }
+	a.lookups = newLookups(connect, cfg.Logger)
+	a.settle = newSettler(cache, &standbys{connect: connect, log: cfg.Logger}, a.metrics, cfg.Logger)
 	a.metrics.reloaded()
-	a.applier = newApplier(&a.mapper, cache, a.lookups, a.feed, a.metrics, a.recent, cfg.Logger)
+	a.applier = newApplier(&a.mapper, cache, a.lookups, a.feed, a.metrics, a.recent, a.settle, cfg.Logger)
 	a.reload.discovered = make(chan struct{}, 1)
 	if cfg.Discover {
 		a.applier.installed.discovered = a.reload.discovered
@@ -139,6 +143,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.listener.Run(ctx) })
 	g.Go(func() error { a.watch.run(ctx); return nil })
 	g.Go(func() error { a.discover(ctx); return nil })
+	g.Go(func() error { a.settle.run(ctx); return nil })
 	if ln != nil {
 		g.Go(func() error { return a.serve(ctx, ln) })
 	}
@@ -183,6 +188,20 @@ func (a *Agent) replay(ctx context.Context, why string) error {
 	}
 	a.metrics.replays.Inc()
 	return nil
+}
+
+// connectPrimary opens a connection to the server that the changes come from:
+// a standby may not have what they are about.
+func connectPrimary(ctx context.Context, url string) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	if cfg.RuntimeParams["application_name"] == "" {
+		cfg.RuntimeParams["application_name"] = "icache-agent"
+	}
+	return pgx.ConnectConfig(ctx, cfg)
 }
 
 // Subscribe returns the changes applied from now on, and the last ones before.

@@ -53,6 +53,7 @@ type applier struct {
 	warned map[string]struct{} // unmapped tables already spoken of
 
 	installed *installedState
+	settle    *settler
 }
 
 // batch is a set of tokens in the order in which they first came up.
@@ -73,10 +74,11 @@ func (b *batch) reset() {
 	b.changes = 0
 }
 
-func newApplier(want *atomic.Pointer[mapping.Mapper], cache bumper, l *lookups, f *feed, m *metrics, recent *recentTokens, log *slog.Logger) *applier {
+func newApplier(want *atomic.Pointer[mapping.Mapper], cache bumper, l *lookups, f *feed, m *metrics, recent *recentTokens, settle *settler, log *slog.Logger) *applier {
 	return &applier{
 		want: want, mapper: want.Load(), cache: cache, lookups: l, feed: f, metrics: m, recent: recent, log: log,
 		cur: newBatch(), spare: newBatch(), warned: make(map[string]struct{}), installed: &installedState{},
+		settle: settle,
 	}
 }
 
@@ -152,6 +154,9 @@ func (a *applier) add(ctx context.Context, c mapping.Change, res mapping.Resolve
 	}
 	if a.feed.wants(time.Now()) {
 		b.events = append(b.events, changeEvent(c, added))
+	}
+	if d := delayOf(m.Rule(c.Table)); !d.none() {
+		a.settle.add(d, added)
 	}
 	b.tokens = tokens[:start]
 	for _, t := range added {
@@ -235,6 +240,7 @@ func (a *applier) Reset(ctx context.Context, reason string) error {
 		return fmt.Errorf("bump the generation: %w", err)
 	}
 	a.metrics.resets.Inc()
+	a.settleAll()
 	a.feed.publish([]Event{{Time: time.Now(), Kind: "reset", Tokens: []string{"*"}, Reason: reason}})
 	return nil
 }
@@ -294,6 +300,7 @@ func changeEvent(c mapping.Change, tokens []string) Event {
 		e.Keys = append(json.RawMessage(nil), c.Keys...)
 	}
 	if len(tokens) > feedMaxToken {
+		e.More = len(tokens) - feedMaxToken
 		tokens = tokens[:feedMaxToken]
 	}
 	e.Tokens = append([]string(nil), tokens...)

@@ -93,8 +93,8 @@ func newTestApplier(t require.TestingT, b bumper) *applier {
 	var p atomic.Pointer[mapping.Mapper]
 	p.Store(m)
 	log := slog.New(slog.DiscardHandler)
-	return newApplier(&p, b, newLookups(nil, log), newFeed(),
-		newMetrics("test", func() listener.Stats { return listener.Stats{} }), newRecentTokens(time.Minute, 1000), log)
+	metrics := newMetrics("test", func() listener.Stats { return listener.Stats{} })
+	return newApplier(&p, b, newLookups(nil, log), newFeed(), metrics, newRecentTokens(time.Minute, 1000), newSettler(b, nil, metrics, log), log)
 }
 
 // Whatever fails and when: once Flush returns nil, every change since the one

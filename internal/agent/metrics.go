@@ -27,6 +27,8 @@ type metrics struct {
 	reloadOK    prometheus.Gauge
 	reloadTime  prometheus.Gauge
 	due         prometheus.Gauge
+	unsettled   prometheus.Gauge
+	settled     prometheus.Counter
 
 	byTable map[tableOp]prometheus.Counter // resolved once: WithLabelValues hashes on every call
 }
@@ -64,6 +66,10 @@ func newMetrics(version string, stats func() listener.Stats) *metrics {
 			Name: "icache_config_last_reload_successful", Help: "1 if the config was good when it was last read, 0 if the rules of before stay."}),
 		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "icache_config_last_reload_success_timestamp_seconds", Help: "When the config in use was read."}),
+		unsettled: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "icache_settle_pending_tokens", Help: "Tokens that wait to be bumped once more (settle)."}),
+		settled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "icache_settle_tokens_bumped_total", Help: "Tokens bumped once more (settle)."}),
 		due: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "icache_migration_due_tables", Help: "Tables whose installed triggers do not record what the rules need."}),
 		byTable: make(map[tableOp]prometheus.Counter),
@@ -71,7 +77,7 @@ func newMetrics(version string, stats func() listener.Stats) *metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "icache_build_info", Help: "Always 1; the version is a label.", ConstLabels: prometheus.Labels{"version": version}})
 	info.Set(1)
-	m.registry.MustRegister(m.changes, m.batches, m.acked, m.bumps, m.bumpErrors, m.bumpSeconds, m.invalid, m.resets, m.replays, m.redisUp, m.reloadOK, m.reloadTime, m.due, info,
+	m.registry.MustRegister(m.changes, m.batches, m.acked, m.bumps, m.bumpErrors, m.bumpSeconds, m.invalid, m.resets, m.replays, m.redisUp, m.reloadOK, m.reloadTime, m.due, m.unsettled, m.settled, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&listenerCollector{stats: stats})
 	return m

@@ -138,7 +138,7 @@ func difference(before, after *mapping.Mapper) (added, changed, removed []string
 func sameRule(a, b *mapping.CompiledRule) bool {
 	x, y := a.Rule, b.Rule
 	return slices.Equal(x.Tokens, y.Tokens) && slices.Equal(x.On, y.On) && slices.Equal(x.Columns, y.Columns) &&
-		x.When == y.When && x.MaxKeys == y.MaxKeys && x.Always == y.Always && x.Settle == y.Settle
+		x.When == y.When && x.MaxKeys == y.MaxKeys && x.Always == y.Always && x.Settle == y.Settle && x.SettleReplicas == y.SettleReplicas
 }
 
 // discover reads the config again when a table has triggers and no rule, until

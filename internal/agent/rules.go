@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/icache-go/icache-agent/mapping"
 )
@@ -87,6 +88,9 @@ func (a *applier) Adopt(ctx context.Context, changed []string) error {
 		if rule == nil {
 			continue
 		}
+		if d := delayOf(rule); !d.none() {
+			a.settle.add(d, rule.Fallback())
+		}
 		for _, t := range rule.Fallback() {
 			if !slices.Contains(tokens, t) {
 				tokens = append(tokens, t)
@@ -105,12 +109,27 @@ func (a *applier) Adopt(ctx context.Context, changed []string) error {
 	return nil
 }
 
+// Unsettled implements [listener.Settler].
+func (a *applier) Unsettled() time.Time { return a.settle.oldest() }
+
+// settleAll has everything outdated once more for every delay that a rule has.
+func (a *applier) settleAll() {
+	seen := make(map[delay]struct{})
+	for _, r := range a.mapper.Rules() {
+		d := delayOf(r)
+		if _, dup := seen[d]; !dup && !d.none() {
+			a.settle.addAll(d)
+		}
+		seen[d] = struct{}{}
+	}
+}
+
 // markVersion is part of every mark; a new one has every rule count as changed.
 const markVersion = "1"
 
 func mark(r *mapping.CompiledRule, definition string) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %s\n", markVersion, r.Rule.Settle)
+	fmt.Fprintf(h, "%s %s %t\n", markVersion, r.Rule.Settle, r.Rule.SettleReplicas)
 	for _, t := range r.Templates {
 		fmt.Fprintf(h, "%q\n", t.String())
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/icache-go/icache-agent/mapping"
@@ -109,9 +110,12 @@ func (t *Table) rule(l *layer, path string) (mapping.Rule, []*mapping.Error) {
 		Tokens:  t.Tokens,
 		MaxKeys: t.MaxKeys,
 		Always:  t.Always,
-		Settle:  t.Settle,
-		Pos:     l.at[path],
-		Fields:  map[string]mapping.Position{},
+		Settle:  time.Duration(max(t.Settle, 0)),
+
+		SettleReplicas: t.Settle == SettleReplicas,
+
+		Pos:    l.at[path],
+		Fields: map[string]mapping.Position{},
 	}
 	for p, pos := range l.at {
 		if name, ok := strings.CutPrefix(p, path+"."); ok {

@@ -29,6 +29,8 @@ type Postgres struct {
 	Wake        string        `koanf:"wake" jsonschema:"enum=auto,enum=doorbell,enum=poll" doc:"How the agent learns of changes: doorbell (NOTIFY while it sleeps), poll, or auto, which polls only where max_prepared_transactions > 0."`
 	OutboxLimit Size          `koanf:"outbox_limit" doc:"Size past which triggers stop recording while no agent runs; the whole cache is outdated when one comes back. 0MB means no limit. Takes effect with migrate up."`
 	LockTimeout time.Duration `koanf:"lock_timeout" doc:"How long a migration waits for a lock on a busy table before it gives up."`
+	AgentRole   string        `koanf:"agent_role" doc:"Role that the agent connects as. migrate up grants it what it needs; the role has to exist. Left out, the agent has to connect as the owner of the objects or as a superuser."`
+	WriterRole  string        `koanf:"writer_role" doc:"Role that owns the trigger functions and may do nothing but write the outbox; migrate up creates it if it may. Left out, it is the name of the schema with _writer."`
 }
 
 // Redis is the section redis.
@@ -53,14 +55,14 @@ type Log struct {
 
 // Table is an item of the list tables: a rule as it is written.
 type Table struct {
-	Table   string        `koanf:"table" jsonschema:"required" doc:"Table, as schema.table; the schema is public if left out. Names are taken as written; odd ones go in double quotes: 'public.\"Odd Name\"'."`
-	On      []string      `koanf:"on" jsonschema:"enum=insert,enum=update,enum=delete,enum=truncate" doc:"Operations that count. Default: all."`
-	Columns []string      `koanf:"columns" doc:"Columns whose change counts, besides those in tokens. Default: every column."`
-	When    string        `koanf:"when" doc:"SQL condition over the row; rows for which it holds neither before nor after the change do not count."`
-	Tokens  []string      `koanf:"tokens" jsonschema:"required" doc:"Templates of the tokens that a change outdates: movies, movie:{id}, tag:{tags[]}, lang:{doc->>'lang'}, user:{email|hash}, genre:{movie_id->movies.genre_id}. {{ and }} are literal braces."`
-	Always  bool          `koanf:"always" doc:"Fire on a logical-replication subscriber too."`
-	MaxKeys int           `koanf:"max_keys" doc:"Distinct keys in one statement above which group tokens are bumped instead. Default: 1000."`
-	Settle  time.Duration `koanf:"settle" doc:"Bump once more after this time, for readers of a replica that lags. Default: 0s, never."`
+	Table   string   `koanf:"table" jsonschema:"required" doc:"Table, as schema.table; the schema is public if left out. Names are taken as written; odd ones go in double quotes: 'public.\"Odd Name\"'."`
+	On      []string `koanf:"on" jsonschema:"enum=insert,enum=update,enum=delete,enum=truncate" doc:"Operations that count. Default: all."`
+	Columns []string `koanf:"columns" doc:"Columns whose change counts, besides those in tokens. Default: every column."`
+	When    string   `koanf:"when" doc:"SQL condition over the row; rows for which it holds neither before nor after the change do not count."`
+	Tokens  []string `koanf:"tokens" jsonschema:"required" doc:"Templates of the tokens that a change outdates: movies, movie:{id}, tag:{tags[]}, lang:{doc->>'lang'}, user:{email|hash}, genre:{movie_id->movies.genre_id}. {{ and }} are literal braces."`
+	Always  bool     `koanf:"always" doc:"Fire on a logical-replication subscriber too."`
+	MaxKeys int      `koanf:"max_keys" doc:"Distinct keys in one statement above which group tokens are bumped instead. Default: 1000."`
+	Settle  Settle   `koanf:"settle" doc:"Bump once more after this time, for readers of a replica that lags, or replicas: when every standby that streams from the server has replayed the change. Default: 0s, never."`
 }
 
 // Default returns the configuration before any layer is read.

@@ -25,6 +25,7 @@ type field struct {
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	sizeType     = reflect.TypeFor[Size]()
+	settleType   = reflect.TypeFor[Settle]()
 	urlType      = reflect.TypeFor[URL]()
 	listType     = reflect.TypeFor[[]string]()
 )
@@ -114,6 +115,15 @@ func (f *field) names() []string {
 // parse turns a text into a value of the field's type, which must not be a list.
 func (f *field) parse(text string) (any, *mapping.Error) {
 	switch {
+	case f.typ == settleType && text == settleReplicas:
+		return SettleReplicas, nil
+	case f.typ == settleType:
+		d, problem := (&field{path: f.path, typ: durationType}).parse(text)
+		if problem != nil {
+			problem.Hint += ", or replicas"
+			return nil, problem
+		}
+		return Settle(d.(time.Duration)), nil
 	case f.typ == durationType:
 		d, err := time.ParseDuration(text)
 		switch _, number := strconv.ParseFloat(text, 64); {

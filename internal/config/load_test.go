@@ -64,6 +64,7 @@ tables:
     always: true
     max_keys: 10
     settle: 2s
+  - {table: users, tokens: [users], settle: replicas}
 `)
 	require.Empty(t, warnings)
 	require.Equal(t, config.Postgres{
@@ -76,7 +77,9 @@ tables:
 	require.NoError(t, cfg.RequireRedis())
 
 	rules := cfg.Rules()
-	require.Len(t, rules, 2)
+	require.Len(t, rules, 3)
+	require.True(t, rules[2].SettleReplicas)
+	require.Zero(t, rules[2].Settle)
 	require.Equal(t, "public.movies", rules[0].Table.String())
 	require.Equal(t, mapping.Position{File: cfg.File(), Line: 12, Column: 5}, rules[0].Pos)
 	require.Equal(t, mapping.Position{File: cfg.File(), Line: 13, Column: 25}, rules[0].At("tokens[1]"))

@@ -44,7 +44,7 @@ func TestLoad_Mistakes(t *testing.T) {
 			[]string{
 				`:1:26: postgres.lock_timeout is a number without a unit: 1.5 (write 1.5s for seconds, 1.5ms for milliseconds)`,
 				`:2:24: redis.replay_window is a number without a unit: 0 (write 0s)`,
-				`:3:42: tables[0].settle is a number without a unit: 7 (write 7s for seconds, 7ms for milliseconds)`,
+				`:3:42: tables[0].settle is a number without a unit: 7 (write 7s for seconds, 7ms for milliseconds, or replicas)`,
 			},
 		},
 		"not a duration": {
@@ -52,7 +52,7 @@ func TestLoad_Mistakes(t *testing.T) {
 			[]string{
 				`:1:26: postgres.lock_timeout is not a duration: "1d" (write a number with a unit: 500ms, 2s, 5m, 1h30m)`,
 				`:2:24: redis.replay_window is negative: "-1s" (use a duration from 0s up)`,
-				`:3:42: tables[0].settle is not a duration: "7d" (write a number with a unit: 500ms, 2s, 5m, 1h30m)`,
+				`:3:42: tables[0].settle is not a duration: "7d" (write a number with a unit: 500ms, 2s, 5m, 1h30m, or replicas)`,
 			},
 		},
 		"no lock timeout": {

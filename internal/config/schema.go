@@ -59,6 +59,8 @@ func scalarSchema(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case durationType:
 		return &jsonschema.Schema{Type: "string", Pattern: durationPattern, Examples: []any{"500ms", "2s", "1h30m"}}
+	case settleType:
+		return &jsonschema.Schema{Type: "string", Pattern: `^(replicas|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`, Examples: []any{"2s", settleReplicas}}
 	case sizeType:
 		return &jsonschema.Schema{Type: "string", Pattern: sizePattern, Examples: []any{"64kB", "256MB", "1GB"}}
 	case urlType:
