@@ -137,7 +137,9 @@ func verify[T any](f *Fragment, fn func(ctx context.Context) (T, error)) {
 		if err != nil || bytes.Equal(fresh, f.entry.payload) {
 			return
 		}
-		look, err := c.lookup(ctx, f.plan, f.fc)
+		rctx, cancel := c.redis.context(ctx)
+		defer cancel()
+		look, err := c.read(rctx, f.plan, f.fc, nil) // from Redis, not from what is known here
 		if err == nil && look.current && look.version() == f.event.Version {
 			c.hookMismatch(ctx, f.event.Key, f.entry.payload, fresh)
 		}
