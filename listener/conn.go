@@ -70,6 +70,8 @@ type session struct {
 	nonce string
 	heard bool // the notification of the self-test came
 
+	canaryOID uint32 // relation of the rows that are canaries
+
 	stmt statements
 }
 

@@ -110,7 +110,7 @@ type batch struct {
 	arena []byte
 	// more says that rows were left out: beyond the limit of rows or of bytes.
 	more         bool
-	transactions int
+	transactions int // those that are not canaries
 
 	snap     snapshot
 	overflow bool
@@ -229,7 +229,7 @@ func (s *session) poll(ctx context.Context, b *batch, cursor snapshot, op lockOp
 		slices.SortStableFunc(b.rows, byXID)
 	}
 	for i, r := range b.rows {
-		if i == 0 || r.xid != b.rows[i-1].xid {
+		if (i == 0 || r.xid != b.rows[i-1].xid) && !s.isCanary(r) {
 			b.transactions++
 		}
 	}
