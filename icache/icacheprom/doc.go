@@ -7,7 +7,7 @@
 // The metrics are
 //
 //	icache_fetches_total{outcome,why}               counter
-//	icache_fetch_redis_duration_seconds{outcome}    histogram; not for hit-local
+//	icache_fetch_redis_duration_seconds{outcome}    histogram; not of hits that did not ask Redis
 //	icache_fetch_compute_duration_seconds{outcome}  histogram, if there was a computation
 //	icache_fetch_payload_bytes{outcome}             histogram
 //	icache_increments_total                         counter, of tokens

@@ -125,7 +125,7 @@ func (m *Metrics) fetch(_ context.Context, e icache.Event) {
 	} else {
 		m.fetches.WithLabelValues(o.String(), e.Why).Inc()
 	}
-	if o != icache.HitLocal {
+	if e.Redis > 0 { // not for hits that did not ask it
 		m.redisByOutcome[o].Observe(e.Redis.Seconds())
 	}
 	m.bytesByOutcome[o].Observe(float64(e.Bytes))
