@@ -23,6 +23,9 @@ have_postgres || missing+=(postgresql)
 have_redis || missing+=(redis-server)
 have make || missing+=(make)
 [ "$(uname -s)" != Linux ] || have gcc || have clang || missing+=(gcc libc6-dev)
+if have apt-get && [ "$(id -u)" = 0 ]; then
+  have pgbouncer || missing+=(pgbouncer) # elsewhere its tests are skipped
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if have apt-get && [ "$(id -u)" = 0 ]; then
