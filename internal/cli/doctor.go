@@ -48,6 +48,7 @@ func (a *app) doctor(cmd *cobra.Command) error {
 	defer cancel()
 	findings, err := doctor.Examine(ctx, doctor.Config{
 		Schema: cfg.Postgres.Schema, Rules: rules, TokenKey: cfg.Redis.TokenKey, Redis: rdb,
+		SizeLimit: sizeLimit(cfg), AgentRole: cfg.Postgres.AgentRole, WriterRole: cfg.Postgres.WriterRole,
 		Connect: func(ctx context.Context) (*pgx.Conn, error) { return connectPostgres(ctx, cfg, "icache-agent doctor") },
 	})
 	if err != nil {

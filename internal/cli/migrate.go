@@ -42,8 +42,8 @@ func (a *app) migrateSub(name, short string, f func(context.Context, *migrations
 	config.RegisterFlags(cmd.Flags())
 	if name != "down" {
 		cmd.Flags().String(agentRoleFlag, "", "`role` that the agent connects as, to be granted what it needs (postgres.agent_role)")
-		cmd.Flags().String(writerRoleFlag, "", "`role` that owns the trigger functions, created if need be (postgres.writer_role)")
 	}
+	cmd.Flags().String(writerRoleFlag, "", "`role` that owns the trigger functions, created if need be (postgres.writer_role)")
 	a.jsonFlag(cmd)
 	return cmd
 }

@@ -41,6 +41,10 @@ type Config struct {
 	TokenKey string // pattern with {token}
 	Redis    redis.UniversalClient
 
+	// What the triggers are compared with, as in [migrations.Config].
+	SizeLimit             int64
+	AgentRole, WriterRole string
+
 	// Connect opens a connection to Postgres as the agent would.
 	Connect func(ctx context.Context) (*pgx.Conn, error)
 }

@@ -129,7 +129,9 @@ func (p *patient) settings(ctx context.Context, conn *pgx.Conn) {
 // drift reports whether the objects are there at all.
 func (p *patient) drift(ctx context.Context, conn *pgx.Conn) bool {
 	const check = "triggers"
-	m, err := migrations.New(conn, migrations.Config{Rules: p.cfg.Rules, Schema: p.cfg.Schema})
+	m, err := migrations.New(conn, migrations.Config{
+		Rules: p.cfg.Rules, Schema: p.cfg.Schema, SizeLimit: p.cfg.SizeLimit, AgentRole: p.cfg.AgentRole, WriterRole: p.cfg.WriterRole,
+	})
 	if err != nil {
 		p.failed(check, err)
 		return false
