@@ -31,8 +31,6 @@ type Postgres struct {
 	LockTimeout time.Duration `koanf:"lock_timeout" doc:"How long a migration waits for a lock on a busy table before it gives up."`
 	AgentRole   string        `koanf:"agent_role" doc:"Role that the agent connects as. migrate up grants it what it needs; the role has to exist. Left out, the agent has to connect as the owner of the objects or as a superuser."`
 	WriterRole  string        `koanf:"writer_role" doc:"Role that owns the trigger functions and may do nothing but write the outbox; migrate up creates it if it may. Left out, it is the name of the schema with _writer."`
-	AgentRole   string        `koanf:"agent_role" doc:"Role that the agent connects as. migrate up grants it what it needs; the role has to exist. Left out, the agent has to connect as the owner of the objects or as a superuser."`
-	WriterRole  string        `koanf:"writer_role" doc:"Role that owns the trigger functions and may do nothing but write the outbox; migrate up creates it if it may. Left out, it is the name of the schema with _writer."`
 }
 
 // Redis is the section redis.
