@@ -61,18 +61,27 @@ type options struct {
 	rules    []mapping.Rule // those of the agent; the triggers are always made for rules()
 	load     func(context.Context) (*agent.Loaded, error)
 	discover bool
+
+	postgresURL string // a server of the test's own
+	agentURL    string // the same for the agent, otherwise written
 }
 
 func setup(t *testing.T, opt options) *bundle {
 	t.Helper()
 	ctx := t.Context()
-	url := servertest.Postgres(t)
+	url := opt.postgresURL
+	if url == "" {
+		url = servertest.Postgres(t)
+	}
 	db, err := pgx.Connect(ctx, url)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close(context.Background()) })
 	_, err = db.Exec(ctx, schema)
 	require.NoError(t, err)
 	b := &bundle{db: db, url: url, options: opt}
+	if opt.agentURL != "" {
+		b.url = opt.agentURL
+	}
 	b.migrate(t, rules())
 
 	prefix := servertest.Prefix(t)
