@@ -45,6 +45,14 @@ type Config struct {
 	// failed over. Defaults to 60 seconds; negative means never.
 	ReplayWindow time.Duration
 
+	// Lease is how long the lease of the guard lasts; see [icache.WithGuard].
+	// Zero means that there is none.
+	Lease time.Duration
+
+	// WaitReplicas is how many replicas must have a bump before it counts as
+	// acknowledged (WAIT). Not with a Redis Cluster.
+	WaitReplicas int
+
 	// Version of the program, for people and metrics.
 	Version string
 	// Logger defaults to one that discards.
@@ -56,6 +64,8 @@ type Agent struct {
 	cfg      Config
 	mapper   atomic.Pointer[mapping.Mapper] // the rules of the config
 	applier  *applier
+	guard    *guard
+	bumper   bumper
 	settle   *settler
 	reload   reloadState
 	cache    *icache.Cache
@@ -110,18 +120,25 @@ func New(cfg Config) (*Agent, error) {
 	lc.Logger = cfg.Logger
 	connect := func(ctx context.Context) (*pgx.Conn, error) { return connectPrimary(ctx, lc.URL) }
 	a.lookups = newLookups(connect, cfg.Logger)
-	a.settle = newSettler(cache, &standbys{connect: connect, log: cfg.Logger}, a.metrics, cfg.Logger)
+	if a.bumper, err = waitFor(cfg.WaitReplicas, cache, cfg.Redis); err != nil {
+		return nil, err
+	}
+	a.settle = newSettler(a.bumper, &standbys{connect: connect, log: cfg.Logger}, a.metrics, cfg.Logger)
 	a.metrics.reloaded()
-	a.applier = newApplier(&a.mapper, cache, a.lookups, a.feed, a.metrics, a.recent, a.settle, cfg.Logger)
+	a.watch = &redisWatch{rdb: cfg.Redis, every: redisCheckEvery, replay: a.replay, metrics: a.metrics, log: cfg.Logger}
+	a.applier = newApplier(&a.mapper, a.bumper, a.lookups, a.feed, a.metrics, a.recent, a.settle, cfg.Logger)
 	a.reload.discovered = make(chan struct{}, 1)
 	if cfg.Discover {
 		a.applier.installed.discovered = a.reload.discovered
 	}
-	lc.Handler = a.applier
+	a.guard = &guard{cache: cache, rdb: cfg.Redis, lease: cfg.Lease, confirm: a.watch.check, metrics: a.metrics}
+	a.applier.guard = a.guard
+	a.applier.redis = redisMarks{known: a.watch.known, leading: func() time.Time { return a.listener.Stats().Since }}
+	lc.Handler, lc.Canary = a.applier, a.guard.every()
 	if a.listener, err = listener.New(lc); err != nil {
 		return nil, err
 	}
-	a.watch = &redisWatch{rdb: cfg.Redis, every: redisCheckEvery, replay: a.replay, metrics: a.metrics, log: cfg.Logger}
+	a.watch.changed = a.listener.Refresh
 	return a, nil
 }
 
@@ -170,19 +187,25 @@ func (a *Agent) announce(ctx context.Context, ln net.Listener) {
 	a.log.InfoContext(ctx, "agent: starting", attrs...)
 }
 
-// replay bumps again what was bumped within the replay window.
-func (a *Agent) replay(ctx context.Context, why string) error {
+// replay bumps again what was bumped within the replay window, and everything
+// if that may not be all that was lost: when Redis may have gone back further,
+// and when another agent may have bumped within the window.
+func (a *Agent) replay(ctx context.Context, why string, recent bool) error {
 	if a.cfg.ReplayWindow < 0 {
 		return nil
 	}
 	tokens, complete := a.recent.snapshot(time.Now())
+	if s := a.listener.Stats(); s.Leader {
+		complete = complete && recent && time.Since(s.Since) > a.cfg.ReplayWindow
+	}
 	a.log.WarnContext(ctx, "agent: bumping recent tokens again", "reason", why, "tokens", len(tokens), "complete", complete)
 	if !complete {
-		if _, err := a.cache.IncrAll(ctx); err != nil {
+		if _, err := a.bumper.IncrAll(ctx); err != nil {
 			return fmt.Errorf("bump the generation after %s: %w", why, err)
 		}
-	} else if len(tokens) > 0 {
-		if err := a.cache.IncrMany(ctx, tokens); err != nil {
+	}
+	if len(tokens) > 0 { // those that were lost are created again, for whoever takes an absent one for 0
+		if err := a.bumper.IncrMany(ctx, tokens); err != nil {
 			return fmt.Errorf("bump recent tokens after %s: %w", why, err)
 		}
 	}

@@ -54,6 +54,8 @@ type applier struct {
 
 	installed *installedState
 	settle    *settler
+	guard     *guard
+	redis     redisMarks
 }
 
 // batch is a set of tokens in the order in which they first came up.
@@ -239,6 +241,7 @@ func (a *applier) Reset(ctx context.Context, reason string) error {
 		a.metrics.bumpErrors.Inc()
 		return fmt.Errorf("bump the generation: %w", err)
 	}
+	a.recent.everything(time.Now())
 	a.metrics.resets.Inc()
 	a.settleAll()
 	a.feed.publish([]Event{{Time: time.Now(), Kind: "reset", Tokens: []string{"*"}, Reason: reason}})

@@ -30,6 +30,8 @@ type metrics struct {
 	unsettled   prometheus.Gauge
 	settled     prometheus.Counter
 
+	renewals prometheus.Counter
+
 	byTable map[tableOp]prometheus.Counter // resolved once: WithLabelValues hashes on every call
 }
 
@@ -72,12 +74,14 @@ func newMetrics(version string, stats func() listener.Stats) *metrics {
 			Name: "icache_settle_tokens_bumped_total", Help: "Tokens bumped once more (settle)."}),
 		due: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "icache_migration_due_tables", Help: "Tables whose installed triggers do not record what the rules need."}),
+		renewals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "icache_lease_renewals_total", Help: "Times the lease of the guard was renewed by this agent."}),
 		byTable: make(map[tableOp]prometheus.Counter),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "icache_build_info", Help: "Always 1; the version is a label.", ConstLabels: prometheus.Labels{"version": version}})
 	info.Set(1)
-	m.registry.MustRegister(m.changes, m.batches, m.acked, m.bumps, m.bumpErrors, m.bumpSeconds, m.invalid, m.resets, m.replays, m.redisUp, m.reloadOK, m.reloadTime, m.due, m.unsettled, m.settled, info,
+	m.registry.MustRegister(m.changes, m.batches, m.acked, m.bumps, m.bumpErrors, m.bumpSeconds, m.invalid, m.resets, m.replays, m.redisUp, m.reloadOK, m.reloadTime, m.due, m.unsettled, m.settled, m.renewals, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&listenerCollector{stats: stats})
 	return m

@@ -55,6 +55,13 @@ func (r *recentTokens) add(at time.Time, tokens []string) {
 	}
 }
 
+// everything notes that everything was bumped, which cannot be remembered as tokens.
+func (r *recentTokens) everything(at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = at
+}
+
 // expire drops slices whose every token is older than the window.
 func (r *recentTokens) expire(now time.Time) {
 	for len(r.gens) > 0 && now.Sub(r.gens[0].at) > r.window+r.window/recentStep {

@@ -76,12 +76,16 @@ func (a *applier) Marks(installed map[string]string) map[string]string {
 		a.log.Warn("agent: a migration is due, run 'icache-agent migrate up'", "table", name, "why", due[name])
 	}
 	a.metrics.due.Set(float64(len(due)))
+	a.redis.add(marks)
 	return marks
 }
 
 // Adopt implements [listener.Ruler]: it outdates everything that the changed
 // rules may have missed, and applies changes by the new rules from now on.
 func (a *applier) Adopt(ctx context.Context, changed []string) error {
+	if err := a.redis.adopt(ctx, a, slices.Contains(changed, redisMark)); err != nil {
+		return err
+	}
 	var tokens []string
 	for _, name := range changed {
 		rule := a.next.Rule(name)

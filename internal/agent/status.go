@@ -19,6 +19,7 @@ type Status struct {
 	NotReady string         `json:"not_ready,omitempty"` // why not
 	Postgres listener.Stats `json:"postgres"`
 	Redis    RedisStatus    `json:"redis"`
+	Guard    GuardStatus    `json:"guard"`
 	Config   ConfigStatus   `json:"config"`
 	Tables   []TableStatus  `json:"tables"`
 	Recent   []Event        `json:"recent"`
@@ -37,7 +38,7 @@ type TableStatus struct {
 func (a *Agent) Status() Status {
 	s := Status{
 		Version: a.cfg.Version, Started: a.started,
-		Postgres: a.listener.Stats(), Redis: a.watch.status(), Config: a.reload.status(), Recent: a.feed.last(),
+		Postgres: a.listener.Stats(), Redis: a.watch.status(), Guard: a.guard.report(), Config: a.reload.status(), Recent: a.feed.last(),
 	}
 	for _, r := range a.mapper.Load().Rules() {
 		name := r.Rule.Table.String()
@@ -82,6 +83,9 @@ func (s Status) WriteText(w io.Writer) error {
 		line("redis", "up for %s, version %s", time.Since(s.Redis.Since).Round(time.Second), s.Redis.Version)
 	} else {
 		line("redis", "DOWN: %s", s.Redis.Error)
+	}
+	if s.Guard.Lease != "0s" {
+		line("guard", "lease of %s, renewed %d times by this agent, last %s", s.Guard.Lease, s.Guard.Renewals, ago(s.Guard.Renewed))
 	}
 	line("changes", "%d applied in %d transactions, last %s", s.Postgres.Changes, s.Postgres.Transactions, ago(s.Postgres.LastChange))
 	line("outbox", "%d bytes, overflow %t", s.Postgres.OutboxBytes, s.Postgres.Overflow)

@@ -65,7 +65,7 @@ func (a *app) run(cmd *cobra.Command, watch bool) error {
 		Redis: rdb, CacheOptions: opts, Rules: cfg.Rules(),
 		Load:         a.loader(a.configOptions(cmd.Flags()), cfg, log),
 		HTTPListen:   cfg.HTTP.Listen,
-		ReplayWindow: replayWindow(cfg), Version: version(), Logger: log,
+		ReplayWindow: replayWindow(cfg), Lease: cfg.Redis.Lease, WaitReplicas: cfg.Redis.WaitReplicas, Version: version(), Logger: log,
 	})
 	if err != nil {
 		return err
