@@ -54,6 +54,10 @@ soak: setup $(BUILD)/with-servers ## Run the tests under load for long (SECONDS_
 bench: setup $(BUILD)/with-servers ## Run the benchmarks
 	$(BUILD)/with-servers go test -run '^$$' -bench . -benchmem $(TEST_FLAGS) $(PACKAGES)
 
+.PHONY: bench-compare
+bench-compare: ## Measure the library beside others (COMPARE_FLAGS='-write docs/benchmarks.md')
+	go run ./bench/compare $(COMPARE_FLAGS)
+
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s)
