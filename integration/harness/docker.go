@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/log"
 	"github.com/testcontainers/testcontainers-go/modules/postgres"
@@ -20,6 +21,7 @@ const (
 	healthTimeout = 10 * time.Second
 	imageTimeout  = 3 * time.Minute // an image may have to be pulled
 	endTimeout    = 30 * time.Second
+	sharedMemory  = 512 << 20
 )
 
 // container ends a container.
@@ -69,6 +71,8 @@ func dockerPostgres(ctx context.Context) (Server, error) {
 		postgres.WithPassword(rand.Text()),
 		// The module itself turns fsync off; the rest as in package localserver.
 		testcontainers.WithCmdArgs("-c", "full_page_writes=off", "-c", "max_connections=300", "-c", "max_wal_size=2GB", "-c", "timezone=UTC"),
+		// Docker's default of 64 MB fails parallel queries, which need shared memory.
+		testcontainers.WithHostConfigModifier(func(hc *apicontainer.HostConfig) { hc.ShmSize = sharedMemory }),
 		postgres.BasicWaitStrategies(),
 	)
 	if err != nil {
