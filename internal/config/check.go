@@ -34,12 +34,21 @@ func (c *Config) check(l *layer) {
 		_, problem := parseRedis(c.Redis.URL)
 		report("redis.url", problem)
 	}
+	if c.Redis.Lease > 0 && c.Redis.Lease < minLease {
+		report("redis.lease", &mapping.Error{Msg: fmt.Sprintf("redis.lease is %s, too short to be renewed in time", c.Redis.Lease), Hint: "write 5s, or 0s for none"})
+	}
+	if c.Redis.WaitReplicas < 0 {
+		report("redis.wait_replicas", &mapping.Error{Msg: fmt.Sprintf("redis.wait_replicas is %d", c.Redis.WaitReplicas), Hint: "use a number from 0 up"})
+	}
 	if strings.Count(c.Redis.TokenKey, "{token}") != 1 {
 		report("redis.token_key", &mapping.Error{Msg: fmt.Sprintf("redis.token_key %s does not hold {token} once", brief(c.Redis.TokenKey)), Hint: `write "icache:t:{token}"`})
 	}
 	report("http.listen", checkListen(c.HTTP.Listen))
 	c.checkTables(l)
 }
+
+// minLease leaves time for a few canaries.
+const minLease = time.Second
 
 func checkSchema(name string) *mapping.Error {
 	switch {

@@ -40,6 +40,8 @@ type Redis struct {
 	TokenKey     string        `koanf:"token_key" doc:"Redis key of a token; {token} stands for the token."`
 	AbsentTokens string        `koanf:"absent_tokens" jsonschema:"enum=create,enum=skip" doc:"What a bump does to a token that is not in Redis: create it (right for every reader) or skip it (only if all readers create the tokens that they depend on, as the library does)."`
 	ReplayWindow time.Duration `koanf:"replay_window" doc:"After a failover or restart of Redis, what was bumped within this time is bumped again. 0s means nothing is."`
+	Lease        time.Duration `koanf:"lease" doc:"How long the lease of the guard lasts, which the agent renews as long as changes get through. Caches made with icache.WithGuard serve nothing later than this after the commit that outdated it, even with the agent killed or cut off. 0s means no lease; such caches then serve nothing."`
+	WaitReplicas int           `koanf:"wait_replicas" doc:"Replicas of Redis that must have a bump before it counts as acknowledged (WAIT). Changes wait while there are fewer. Not for a Cluster."`
 }
 
 // HTTP is the section http.

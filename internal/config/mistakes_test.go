@@ -55,6 +55,13 @@ func TestLoad_Mistakes(t *testing.T) {
 				`:3:42: tables[0].settle is not a duration: "7d" (write a number with a unit: 500ms, 2s, 5m, 1h30m, or replicas)`,
 			},
 		},
+		"a lease that cannot be renewed in time": {
+			"redis: {lease: 200ms, wait_replicas: -1}",
+			[]string{
+				`:1:16: redis.lease is 200ms, too short to be renewed in time (write 5s, or 0s for none)`,
+				`:1:38: redis.wait_replicas is -1 (use a number from 0 up)`,
+			},
+		},
 		"no lock timeout": {
 			"postgres: {lock_timeout: 0s}",
 			[]string{`:1:26: postgres.lock_timeout is 0, which waits for ever and makes the application wait too (write 2s)`},

@@ -74,7 +74,7 @@ func TestSchema_DescribesEverything(t *testing.T) {
 		}
 	}
 	walk("", &root)
-	require.Equal(t, 30, keys)
+	require.Equal(t, 32, keys)
 	tables := root.Properties["tables"].Items
 	require.ElementsMatch(t, []string{"table", "tokens"}, tables.Required)
 	require.Equal(t, []string{"insert", "update", "delete", "truncate"}, tables.Properties["on"].Items.Enum)
