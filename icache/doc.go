@@ -50,21 +50,28 @@
 // and since a server's clock may be set back, a key beside the tokens keeps the
 // latest time that was given out.
 //
-// A reader reads its tokens one by one after its call has started. The version
-// under which a fragment was stored is the sum of values that were read, one by
-// one, before the data. Suppose the two sums are equal. Each term of the first
-// is at least the corresponding term of the second, because it was read later
-// and values only grow; so, the sums being equal, every term is. No token was
-// incremented between the reading before the data and now, and thus every
+// A reader reads its tokens after its call has started. The version under which
+// a fragment was stored is the sum of values that were read before the data.
+// Suppose the two sums are equal. If every token was read for the store before
+// it was read for the call, no term of the second sum is smaller, because
+// values only grow; so, the sums being equal, every term is. No token was
+// incremented between the reading before the data and the call, and thus every
 // increment acknowledged before the call is in the data.
 //
-// Nothing in this needs the tokens to be read at one moment, or from one
-// server, so it holds for a Cluster. Sums wrap around at 2^64, which is harmless:
-// they would have to grow by a multiple of that exactly. The tests of this
-// package try every interleaving of a small model of the protocol, and find
-// each of ten plausible variants wrong, among them: absent tokens that count 0,
-// versions read after the data, and waiting for a computation that is under way
-// for another version. docs/protocol.md states the protocol for other languages.
+// Otherwise some token was read for the store after it was read for the call.
+// Then all the data were read after the call had started, since all tokens are
+// read before any data, and again every such increment is in them. So the
+// tokens need not be read at one moment, nor from one server. Tokens found on
+// the way ([Depend], nested fragments) are read for the store later than some of
+// the data; so for a call they are read together with the fragment or after it,
+// never before.
+//
+// Sums wrap around at 2^64, which is harmless: they would have to grow by a
+// multiple of that exactly. The tests of this package try every interleaving of
+// a small model of the protocol, and find each of eleven plausible variants
+// wrong, among them: absent tokens that count 0, versions read after the data,
+// and waiting for a computation that is under way for another version.
+// docs/protocol.md states the protocol for other languages.
 //
 // # What depends on what
 //

@@ -38,8 +38,8 @@ func (l *lookup) newest() time.Time {
 
 // lookup reads tokens and fragment in one round trip: one more if a token is
 // absent, and one more if the fragment has extra tokens that this process did
-// not know of. Values are read one after the other; that is sound because each
-// only grows, see the package documentation.
+// not know of; on a Cluster, for any extra tokens. Values need not be read at one
+// moment; see the package documentation for why.
 func (c *Cache) lookup(ctx context.Context, p *plan, fc *fetchConfig) (lookup, error) {
 	if l, ok := c.lookupLocal(p); ok {
 		return l, nil
@@ -67,9 +67,16 @@ func (c *Cache) lookup(ctx context.Context, p *plan, fc *fetchConfig) (lookup, e
 // read is one attempt, with the values that pin has, if it is not nil.
 func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned) (lookup, error) {
 	local := c.payloads.get(p.name)
-	extra := c.memo.get(p.name)
-	if local != nil {
+	var extra []string
+	switch {
+	case local != nil:
 		extra = local.extra
+	case !c.redis.cluster:
+		// Extra tokens must not be read before the fragment: the computation
+		// that stored it may have read some data long before such a token, and
+		// two differences could cancel out. One MGET reads everything at one
+		// moment; a pipeline to several servers does not.
+		extra = c.memo.get(p.name)
 	}
 	tokens, tokenKeys := p.tokens, p.tokenKeys
 	l := lookup{vals: make([]uint64, len(p.tokens))}

@@ -31,6 +31,8 @@ type design struct {
 	dependLate   bool // mistake: Depend comes after the data were read
 	followBlind  bool // mistake: a follower takes tokens found on the way for unchanged
 	clockMayStep bool // mistake: a created token may get a value it has had
+	memo         bool // the second token is read with the fragment, at one moment (MGET)
+	memoTorn     bool // mistake: it is read before the fragment (a pipeline on a Cluster)
 	losses       uint8
 	requests     [2]uint8 // of each reader
 }
@@ -96,6 +98,7 @@ const (
 	rStore
 	rWait
 	rValidate
+	rPeek
 )
 
 func value(tok uint8) uint8 {
@@ -309,11 +312,28 @@ func (c *checker) reader(w world, i int) {
 			if c.d.dynamic {
 				n.r[i].pc = rFragment
 			}
+			if c.d.memoTorn {
+				n.r[i].pc = rPeek
+			}
 		})
+	case rPeek:
+		next(func(n *world) { n.r[i].v[1], n.r[i].pc = w.tok[1], rFragment })
 	case rToken1:
 		c.token(w, i, 1, func(n *world, v uint8) { n.r[i].v[1], n.r[i].pc = v, rFragment })
 	case rFragment:
 		switch {
+		case c.d.memoTorn:
+			if w.stored && r.v[1] != absent && w.ver == r.v[0]+r.v[1] {
+				c.done(w, w, i, w.data)
+				return
+			}
+			next(func(n *world) { n.r[i].v[1], n.r[i].pc = 0, rFlight })
+		case c.d.memo:
+			if w.stored && w.tok[1] != absent && w.ver == r.v[0]+w.tok[1] {
+				c.done(w, w, i, w.data)
+				return
+			}
+			next(func(n *world) { n.r[i].pc = rFlight })
 		case w.stored && w.storedExtra:
 			next(func(n *world) { n.r[i].d, n.r[i].v[1], n.r[i].pc = w.data, w.ver, rExtra }) // v[1] keeps the version
 		case w.stored && w.ver == r.v[0]+r.v[1]:
@@ -403,6 +423,7 @@ func TestModel(t *testing.T) {
 		{"unlink, flight by version", design{bump: bumpUnlink, readersSeed: true, flight: flightByVersion}},
 		{"token found on the way", design{bump: bumpFresh, readersSeed: true, dynamic: true, flight: flightByVersion}},
 		{"token found on the way, if it exists", design{bump: bumpExists, readersSeed: true, dynamic: true, flight: flightByVersion}},
+		{"token found on the way, read with the fragment", design{bump: bumpFresh, readersSeed: true, dynamic: true, memo: true, flight: flightByVersion}},
 		{"INCR without losses", design{bump: bumpIncr}},
 	}
 	for _, m := range ours {
@@ -433,16 +454,17 @@ func TestModelFindsMistakes(t *testing.T) {
 		return d
 	}
 	for name, d := range map[string]design{
-		"A: absent is 0, the first incr stores 0":       {bump: bumpLegacy},
-		"C: absent is 0, tokens get lost":               {bump: bumpIncr, losses: 1},
-		"D: time in the writer only":                    {bump: bumpFresh, losses: 1},
-		"F: readers create, INCR starts at 1":           {bump: bumpIncr, readersSeed: true, losses: 1},
-		"J: version after the data":                     with(func(d *design) { d.versionLate = true }),
-		"K: increment before the commit":                with(func(d *design) { d.bumpFirst = true }),
-		"L: flight by name":                             with(func(d *design) { d.flight = flightByName }),
-		"S: a value comes back when the clock steps":    with(func(d *design) { d.clockMayStep, d.losses = true, 1 }),
-		"T: Depend after the data":                      with(func(d *design) { d.dynamic, d.dependLate = true, true }),
-		"U: followers do not look at tokens on the way": with(func(d *design) { d.dynamic, d.followBlind, d.flight = true, true, flightByVersion }),
+		"A: absent is 0, the first incr stores 0":           {bump: bumpLegacy},
+		"C: absent is 0, tokens get lost":                   {bump: bumpIncr, losses: 1},
+		"D: time in the writer only":                        {bump: bumpFresh, losses: 1},
+		"F: readers create, INCR starts at 1":               {bump: bumpIncr, readersSeed: true, losses: 1},
+		"J: version after the data":                         with(func(d *design) { d.versionLate = true }),
+		"K: increment before the commit":                    with(func(d *design) { d.bumpFirst = true }),
+		"L: flight by name":                                 with(func(d *design) { d.flight = flightByName }),
+		"S: a value comes back when the clock steps":        with(func(d *design) { d.clockMayStep, d.losses = true, 1 }),
+		"T: Depend after the data":                          with(func(d *design) { d.dynamic, d.dependLate = true, true }),
+		"V: tokens on the way are read before the fragment": with(func(d *design) { d.dynamic, d.memoTorn = true, true }),
+		"U: followers do not look at tokens on the way":     with(func(d *design) { d.dynamic, d.followBlind, d.flight = true, true, flightByVersion }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
