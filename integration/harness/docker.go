@@ -70,7 +70,8 @@ func dockerPostgres(ctx context.Context) (Server, error) {
 		postgres.WithUsername("postgres"),
 		postgres.WithPassword(rand.Text()),
 		// The module itself turns fsync off; the rest as in package localserver.
-		testcontainers.WithCmdArgs("-c", "full_page_writes=off", "-c", "max_connections=300", "-c", "max_wal_size=2GB", "-c", "timezone=UTC"),
+		// JIT compilation needs files that small images leave out.
+		testcontainers.WithCmdArgs("-c", "jit=off", "-c", "full_page_writes=off", "-c", "max_connections=300", "-c", "max_wal_size=2GB", "-c", "timezone=UTC"),
 		// Docker's default of 64 MB fails parallel queries, which need shared memory.
 		testcontainers.WithHostConfigModifier(func(hc *apicontainer.HostConfig) { hc.ShmSize = sharedMemory }),
 		postgres.BasicWaitStrategies(),
