@@ -166,7 +166,7 @@ func TestTailMissed(t *testing.T) {
 	t.Parallel()
 	s := &stream{started: "monday", closing: make(chan struct{})}
 	server := httptest.NewServer(s)
-	defer server.Close()
+	t.Cleanup(server.Close) // after tail has ended
 	l := startTail(t, "--http-listen", strings.TrimPrefix(server.URL, "http://"))
 	l.awaitNote(t, "stands by")
 
