@@ -1,6 +1,7 @@
 // Package doctor checks everything around an agent that an operator can get
 // wrong: connections, poolers, rights, drift, the settings of both servers.
-// It changes nothing but a token of its own in Redis.
+// It changes nothing but a token of its own in Redis, and sends the agent, if one
+// runs, a row that belongs to no table.
 package doctor
 
 import (

@@ -227,6 +227,7 @@ func (p *patient) agent(ctx context.Context, conn *pgx.Conn) {
 		return
 	}
 	p.ok("agent", "one is leading")
+	p.canary(ctx, conn)
 }
 
 func (p *patient) sessions(ctx context.Context, conn *pgx.Conn) {
