@@ -15,7 +15,8 @@ type Codec interface {
 	Decode(src []byte, v any) error // v is a pointer; src must not be kept
 }
 
-// JSON is the default Codec.
+// JSON is the default Codec. MessagePack and Protocol Buffers are in packages
+// icachemsgpack and icacheproto, modules of their own.
 var JSON Codec = jsonCodec{}
 
 const (
