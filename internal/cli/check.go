@@ -45,9 +45,12 @@ columns; values are JSON values, or strings in the text form of Postgres.
 				file = "the config"
 			}
 			if a.json {
-				return a.printJSON(map[string]any{"ok": true, "file": cfg.File(), "tables": len(m.Rules())})
+				return a.printJSON(map[string]any{"ok": true, "file": cfg.File(), "tables": len(m.Rules()), "patterns": len(cfg.Patterns())})
 			}
 			fmt.Fprintf(a.stdout, "%s is fine: %d tables\n", file, len(m.Rules()))
+			for _, p := range cfg.Patterns() {
+				fmt.Fprintf(a.stdout, "  %s\n", described(p))
+			}
 			for _, r := range m.Rules() {
 				fmt.Fprintf(a.stdout, "  %s\n", r.Rule.Table)
 				for _, t := range r.Templates {

@@ -32,11 +32,19 @@ func (a *app) doctor(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	rules, err := mapping.Compile(cfg.Rules())
-	if err != nil {
+	if err := cfg.RequirePostgres(); err != nil {
 		return err
 	}
-	if err := cfg.RequirePostgres(); err != nil {
+	list := cfg.Rules()
+	if len(cfg.Patterns()) > 0 {
+		// Without a connection, which is a finding, no rule is compared.
+		if all, notes, err := expandOnce(cmd.Context(), cfg); err == nil {
+			a.notes(notes)
+			list = all
+		}
+	}
+	rules, err := mapping.Compile(list)
+	if err != nil {
 		return err
 	}
 	rdb, _, err := openRedis(cfg)

@@ -124,15 +124,15 @@ func (a *app) explain(cmd *cobra.Command, statements []explain.Statement, timeou
 	if err != nil {
 		return err
 	}
-	m, err := mapping.Compile(cfg.Rules())
-	if err != nil {
-		return err
-	}
 	conn, err := connectPostgres(ctx, cfg, "icache-agent explain")
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	m, err := a.mapper(ctx, cfg, conn)
+	if err != nil {
+		return err
+	}
 	out := &explainOut{RolledBack: true, Statements: []statementOut{}}
 	if err := out.examine(ctx, conn, cfg, m); err != nil {
 		return err

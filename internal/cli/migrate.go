@@ -69,18 +69,17 @@ func (a *app) withMigrator(cmd *cobra.Command, withRules bool, f func(context.Co
 		return err
 	}
 	takeRoles(cmd, cfg)
-	rules, err := mapping.Compile(cfg.Rules())
-	if err != nil {
-		return err
-	}
-	if !withRules {
-		rules = nil
-	}
 	conn, err := connectPostgres(cmd.Context(), cfg, "icache-agent migrate")
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(cmd.Context()))
+	var rules *mapping.Mapper
+	if withRules {
+		if rules, err = a.mapper(cmd.Context(), cfg, conn); err != nil {
+			return err
+		}
+	}
 	m, err := migrator(conn, cfg, rules)
 	if err != nil {
 		return err

@@ -24,7 +24,19 @@ func (a *app) loader(opts config.Options, started *config.Config, log *slog.Logg
 		for _, w := range warnings {
 			log.WarnContext(ctx, "agent: config: "+w)
 		}
-		return &agent.Loaded{Rules: cfg.Rules(), Restart: config.NeedRestart(started, cfg)}, nil
+		loaded := &agent.Loaded{Rules: cfg.Rules(), Restart: config.NeedRestart(started, cfg)}
+		if len(cfg.Patterns()) > 0 {
+			// The database of before: the settings of the connection take a restart.
+			cfg.Postgres = started.Postgres
+			var notes []string
+			if loaded.Rules, notes, err = expandOnce(ctx, cfg); err != nil {
+				return nil, err
+			}
+			for _, n := range notes {
+				log.WarnContext(ctx, "agent: config: "+n)
+			}
+		}
+		return loaded, nil
 	}
 }
 

@@ -58,11 +58,19 @@ func (a *app) run(cmd *cobra.Command, watch bool) error {
 		return err
 	}
 	defer rdb.Close()
+	rules, err := expanded(ctx, cfg, log)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	ag, err := agent.New(agent.Config{
 		Postgres: listener.Config{
 			URL: string(cfg.Postgres.URL), Schema: cfg.Postgres.Schema, Wake: listener.Wake(cfg.Postgres.Wake),
 		},
-		Redis: rdb, CacheOptions: opts, Rules: cfg.Rules(),
+		Redis: rdb, CacheOptions: opts, Rules: rules,
+		Discover:     len(cfg.Patterns()) > 0,
 		Load:         a.loader(a.configOptions(cmd.Flags()), cfg, log),
 		HTTPListen:   cfg.HTTP.Listen,
 		ReplayWindow: replayWindow(cfg), Lease: cfg.Redis.Lease, WaitReplicas: cfg.Redis.WaitReplicas, Version: version(), Logger: log,

@@ -181,6 +181,11 @@ func mapperFor(cfg *config.Config, table string) (string, *mapping.Mapper, error
 	if err != nil {
 		return "", nil, err
 	}
+	for _, p := range cfg.Patterns() {
+		if m.Rule(t.String()) == nil && p.Matches(t) {
+			return "", nil, usageErrorf("table %s has the rule of %s, at %s, which takes a database to know (use icache-agent explain)", t, p.String(), p.Rule.At("table"))
+		}
+	}
 	return t.String(), m, nil
 }
 

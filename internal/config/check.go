@@ -84,17 +84,30 @@ func (c *Config) checkTables(l *layer) {
 			l.problems = append(l.problems, e)
 		}
 	}
-	rules := make([]mapping.Rule, len(c.Tables))
+	rules := make([]mapping.Rule, 0, len(c.Tables))
+	c.patterns = nil
 	for i := range c.Tables {
-		var problems []*mapping.Error
-		rules[i], problems = c.Tables[i].rule(l, fmt.Sprintf("tables[%d]", i))
+		t, path := &c.Tables[i], fmt.Sprintf("tables[%d]", i)
+		if isPattern(t.Table) {
+			p, problems := t.pattern(l, path)
+			for _, e := range problems {
+				add(e)
+			}
+			c.patterns = append(c.patterns, p)
+			continue
+		}
+		rule, problems := t.rule(l, path)
+		rules = append(rules, rule)
+		if len(t.Exclude) > 0 {
+			problems = append(problems, &mapping.Error{Pos: rule.At("exclude"), Msg: "exclude in a rule for one table", Hint: `it goes with wildcards, as in table: "public.*"`})
+		}
 		for _, e := range problems {
 			add(e)
 		}
-		if rules[i].Table.Schema == c.Postgres.Schema {
+		if rule.Table.Schema == c.Postgres.Schema {
 			add(&mapping.Error{
-				Pos:  rules[i].At("table"),
-				Msg:  "table " + rules[i].Table.String() + " is in the schema that icache keeps its own objects in",
+				Pos:  rule.At("table"),
+				Msg:  "table " + rule.Table.String() + " is in the schema that icache keeps its own objects in",
 				Hint: "watch tables of other schemas",
 			})
 		}
@@ -160,9 +173,6 @@ func tableProblem(name string, pos mapping.Position, err error) *mapping.Error {
 	e := &mapping.Error{Pos: pos, Msg: "table " + brief(name) + ": " + err.Error(), Err: err}
 	if s, ok := errors.AsType[*mapping.SyntaxError](err); ok {
 		e.Msg, e.Hint = "table "+brief(name)+": "+s.Msg, s.Hint
-		if strings.HasSuffix(name, ".*") {
-			e.Hint = "write a rule for each table; icache-agent init does it for a whole schema"
-		}
 	}
 	return e
 }
@@ -180,7 +190,7 @@ func (l *layer) pointed(e *mapping.Error) *mapping.Error {
 
 // doubts returns warnings about what is valid but probably not meant.
 func (c *Config) doubts() []string {
-	if len(c.rules) == 0 {
+	if len(c.rules)+len(c.patterns) == 0 {
 		return []string{"no tables are watched (list them under tables)"}
 	}
 	var warnings []string

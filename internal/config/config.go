@@ -19,6 +19,8 @@ type Config struct {
 
 	file  string
 	rules []mapping.Rule
+
+	patterns []Pattern
 }
 
 // Postgres is the section postgres.
@@ -57,11 +59,12 @@ type Log struct {
 
 // Table is an item of the list tables: a rule as it is written.
 type Table struct {
-	Table   string   `koanf:"table" jsonschema:"required" doc:"Table, as schema.table; the schema is public if left out. Names are taken as written; odd ones go in double quotes: 'public.\"Odd Name\"'."`
+	Table   string   `koanf:"table" jsonschema:"required" doc:"Table, as schema.table; the schema is public if left out. Names are taken as written; odd ones go in double quotes: 'public.\"Odd Name\"'. With the wildcards * and ?, as in public.*, the rule is for all tables that match and have no rule of their own, and their tokens come from their keys: movies, movies:{id}, genres:{genre_id}."`
+	Exclude []string `koanf:"exclude" doc:"With wildcards in table: tables that are left out, by name, wildcards allowed."`
 	On      []string `koanf:"on" jsonschema:"enum=insert,enum=update,enum=delete,enum=truncate" doc:"Operations that count. Default: all."`
 	Columns []string `koanf:"columns" doc:"Columns whose change counts, besides those in tokens. Default: every column."`
 	When    string   `koanf:"when" doc:"SQL condition over the row; rows for which it holds neither before nor after the change do not count."`
-	Tokens  []string `koanf:"tokens" jsonschema:"required" doc:"Templates of the tokens that a change outdates: movies, movie:{id}, tag:{tags[]}, lang:{doc->>'lang'}, user:{email|hash}, genre:{movie_id->movies.genre_id}. {{ and }} are literal braces."`
+	Tokens  []string `koanf:"tokens" doc:"Templates of the tokens that a change outdates: movies, movie:{id}, tag:{tags[]}, lang:{doc->>'lang'}, user:{email|hash}, genre:{movie_id->movies.genre_id}. {{ and }} are literal braces."`
 	Always  bool     `koanf:"always" doc:"Fire on a logical-replication subscriber too."`
 	MaxKeys int      `koanf:"max_keys" doc:"Distinct keys in one statement above which group tokens are bumped instead. Default: 1000."`
 	Settle  Settle   `koanf:"settle" doc:"Bump once more after this time, for readers of a replica that lags, or replicas: when every standby that streams from the server has replayed the change. Default: 0s, never."`
@@ -89,8 +92,8 @@ func Default() *Config {
 // File returns the path of the file that was read, "" if there was none.
 func (c *Config) File() string { return c.file }
 
-// Rules returns the rules for [mapping.Compile], with their positions. They
-// compile: [Load] and [Config.Validate] have seen to it.
+// Rules returns the rules for [mapping.Compile], with their positions, but for
+// those of [Config.Patterns]. They compile: [Load] and [Config.Validate] have seen to it.
 func (c *Config) Rules() []mapping.Rule { return c.rules }
 
 // Redacted returns a copy without passwords.

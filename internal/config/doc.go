@@ -11,5 +11,11 @@
 // see [Error]. Unknown ICACHE_* variables are only warned about: Kubernetes
 // sets some for every Service that is named icache.
 //
+// A running agent takes up new tables, by a SIGHUP or when the file changes
+// ([Watch]); for other settings it has to be started again ([NeedRestart]).
+//
+// An item of the tables may mean many, with wildcards ([Pattern]); which ones
+// takes a connection to the database to know.
+//
 // URLs are secrets: they print, log and marshal without passwords; see [URL].
 package config

@@ -23,7 +23,7 @@ func TestLoad_Mistakes(t *testing.T) {
 		"unknown keys": {
 			"redis:\n  timeot: 3s\n  tokn_key: x\ntable: []\nschema: x\nnonsense: 1\n",
 			[]string{
-				`:2:3: unknown key "timeot" in redis (known keys: url, url_file, token_key, absent_tokens, replay_window)`,
+				`:2:3: unknown key "timeot" in redis (known keys: url, url_file, token_key, absent_tokens, replay_window, lease, wait_replicas)`,
 				`:3:3: unknown key "tokn_key" in redis (did you mean "token_key"?)`,
 				`:4:1: unknown key "table" (did you mean "tables"?)`,
 				`:5:1: unknown key "schema" (it belongs into postgres)`,
@@ -77,10 +77,27 @@ func TestLoad_Mistakes(t *testing.T) {
 				`:1:30: postgres.wake must be a text, not true or false (put it in quotes: "true")`,
 				`:1:41: postgres.url must be a single value, not a list`,
 				`:1:56: postgres.url_file has no value (write one, or remove the key)`,
-				`:2:8: redis must be keys with values, not a text (known keys: url, url_file, token_key, absent_tokens, replay_window)`,
+				`:2:8: redis must be keys with values, not a text (known keys: url, url_file, token_key, absent_tokens, replay_window, lease, wait_replicas)`,
 				`:3:16: http.listen must be a text, not a number (put it in quotes: "9180")`,
 				`:4:6: log must be keys with values, not a list (known keys: level, format)`,
 				`:5:9: tables must be a list, not keys with values (begin each item with a dash)`,
+			},
+		},
+		"bad patterns": {
+			`tables:
+  - {table: "public.*", columns: [a], when: a}
+  - {table: "shop.log *"}
+  - {table: "shop.*", exclude: ["public.x", "log_*", 'a b', "shop.y"], settle: 2}
+  - {table: movies, tokens: [movies], exclude: [x]}
+`,
+			[]string{
+				`:2:34: columns in a rule for many tables, "public.*" (tokens come from the primary key and the foreign keys of each; write a rule of its own for a table that needs columns)`,
+				`:2:45: when in a rule for many tables, "public.*" (tokens come from the primary key and the foreign keys of each; write a rule of its own for a table that needs when)`,
+				`:3:14: table "shop.log *" is not a name with wildcards (a name with wildcards is letters, digits, _, $, -, * and ?, without quotes: public.log_*)`,
+				`:4:34: excluded table "public.x" is not in schema shop (leave it out, nothing of that schema is watched here)`,
+				`:4:56: table "a b": unexpected " " (write table or schema.table, odd names in double quotes: public."Odd Name")`,
+				`:4:80: tables[2].settle is a number without a unit: 2 (write 2s for seconds, 2ms for milliseconds, or replicas)`,
+				`:5:48: exclude in a rule for one table (it goes with wildcards, as in table: "public.*")`,
 			},
 		},
 		"wrong types in a rule": {
@@ -90,7 +107,7 @@ func TestLoad_Mistakes(t *testing.T) {
 				`:4:7: tables[0].on must be a list, not a text (write ["insert"])`,
 				`:5:11: tables[0].always must be true or false, not a text (use true or false)`,
 				`:6:13: tables[0].max_keys must be a whole number, not a text (use a number from 1 up)`,
-				`:7:3: tables[1] must be keys with values, not a text (known keys: table, on, columns, when, tokens, always, max_keys, settle)`,
+				`:7:3: tables[1] must be keys with values, not a text (known keys: table, exclude, on, columns, when, tokens, always, max_keys, settle)`,
 				`:9:12: tables[2].tokens[0] must be a text, not a number (put it in quotes: "1")`,
 				`:9:15: tables[2].tokens[1] must be a single value, not keys with values`,
 				`:9:23: tables[2].tokens[2] has no value (write one, or remove the key)`,
@@ -132,7 +149,7 @@ func TestLoad_Mistakes(t *testing.T) {
 				`:5:11: a rule without tokens (write tokens: ["movies", "movie:{id}"])`,
 				`:6:10: a second rule for table public.b, the first is at FILE:4:10 (put the tokens of both into one rule)`,
 				`:7:15: token "b" listed twice (remove one)`,
-				`:8:15: table "shop.*": expected a table name, found "*" (write a rule for each table; icache-agent init does it for a whole schema)`,
+				`:9:11: tokens in a rule for many tables, "shop.*" (tokens come from the primary key and the foreign keys of each; write a rule of its own for a table that needs tokens)`,
 				`:10:10: table icache.outbox_0 is in the schema that icache keeps its own objects in (watch tables of other schemas)`,
 				`:12:37: max_keys is 0 (use a number from 1 up, or leave it out for 1000)`,
 				`:13:38: column "a b": unexpected " " (write one column, odd names in double quotes: "Odd Name")`,

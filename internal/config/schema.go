@@ -30,6 +30,9 @@ func Schema() ([]byte, error) {
 	addDefaults(s, reflect.ValueOf(*Default()))
 	tables, _ := s.Properties.Get("tables")
 	tokens, _ := tables.Items.Properties.Get("tokens")
+	tables.Items.Else = &jsonschema.Schema{Required: []string{"tokens"}}
+	tables.Items.If = &jsonschema.Schema{Properties: jsonschema.NewProperties()}
+	tables.Items.If.Properties.Set("table", &jsonschema.Schema{Pattern: `^[^"]*\*`})
 	one := uint64(1)
 	tokens.MinItems = &one
 	maxKeys, _ := tables.Items.Properties.Get("max_keys")

@@ -45,6 +45,7 @@ type node struct {
 	Properties           map[string]*node
 	Items                *node
 	AdditionalProperties *bool
+	Else                 *node
 }
 
 func TestSchema_DescribesEverything(t *testing.T) {
@@ -74,9 +75,10 @@ func TestSchema_DescribesEverything(t *testing.T) {
 		}
 	}
 	walk("", &root)
-	require.Equal(t, 32, keys)
+	require.Equal(t, 33, keys)
 	tables := root.Properties["tables"].Items
-	require.ElementsMatch(t, []string{"table", "tokens"}, tables.Required)
+	require.Equal(t, []string{"table"}, tables.Required)
+	require.Equal(t, []string{"tokens"}, tables.Else.Required)
 	require.Equal(t, []string{"insert", "update", "delete", "truncate"}, tables.Properties["on"].Items.Enum)
 	require.Equal(t, "256MB", root.Properties["postgres"].Properties["outbox_limit"].Default)
 	require.Equal(t, "2s", root.Properties["postgres"].Properties["lock_timeout"].Default)

@@ -20,6 +20,8 @@ type Options struct {
 	Schemas, Tables []string
 	// Own is the schema that holds the objects of icache.
 	Own string
+	// AnyRole reads tables that the role has no rights on as well.
+	AnyRole bool
 }
 
 // Database is what was found.
@@ -81,6 +83,9 @@ func Read(ctx context.Context, q querier, opts Options) (*Database, error) {
 	partitions := make(map[mapping.TableName]int)
 	ours := make(map[string]bool)
 	for _, r := range chosen {
+		if opts.AnyRole {
+			r.mayUse, r.mayTrigger = true, true
+		}
 		reason := r.leftOut()
 		switch {
 		case slices.Contains(ownSchemas, r.name.Schema):
