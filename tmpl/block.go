@@ -25,6 +25,16 @@ type Fragment struct {
 	Options []icache.FetchOption
 }
 
+// ID tells the entry from all others, also of other fragments. It fails like
+// [Begin] if an argument cannot be a token.
+func (f Fragment) ID() (string, error) {
+	id, err := identify(f.Name, f.Digest, f.Args)
+	if err != nil {
+		return "", err
+	}
+	return string(appendArg(nil, 'n', f.Name)) + id.text, nil
+}
+
 // Block is a [Fragment] in the making, for engines that render it where it
 // stands and cannot be called back. Everybody else uses [Write]. A Block is not
 // safe for concurrent use.
@@ -82,6 +92,15 @@ func (b *Block) Hit() ([]byte, bool) {
 		return nil, false
 	}
 	return b.found.Bytes(), true
+}
+
+// Event tells what the cache knows so far: after a hit or Commit, the tokens and
+// the version. Without a cache it says that the cache was bypassed.
+func (b *Block) Event() icache.Event {
+	if b.found == nil {
+		return icache.Event{Outcome: icache.Skipped, Why: icache.WhyBypass}
+	}
+	return b.found.Event()
 }
 
 // Context is the context to render with. It collects the tokens of fragments
