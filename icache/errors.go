@@ -14,9 +14,6 @@ var (
 	// running uncached and that the context ended before one of them did.
 	ErrBusy = errors.New("icache: too many uncached computations")
 
-	// ErrClosed reports the use of a [Cache] after Close.
-	ErrClosed = errors.New("icache: cache is closed")
-
 	// ErrContextTimeout is reported once to [Hooks.Error] by [New] for a
 	// cluster client without ContextTimeoutEnabled: go-redis then ignores
 	// context deadlines on its sockets, and a hanging server holds a Fetch for

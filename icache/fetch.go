@@ -19,10 +19,21 @@ import (
 // no errors but those of fn, of ctx, and [ErrBusy].
 //
 // key and tokens together identify the fragment: the same key with other
-// tokens, or with another [Vary], is another fragment. The context given to fn
-// does not end with ctx while others wait; see also [Depend], [NoStore],
-// [SetTTL]. fn must read the current data, outside of any older snapshot; see
-// [Bypass].
+// tokens, or with another [Vary], is another fragment. Both may be any text.
+// tokens may be empty if fn names them with [Depend]; a fragment without any is
+// outdated by [Generation] alone.
+//
+// fn must pass on the context that it is given: through it the tokens of Depend
+// and of a Fetch inside reach this fragment, and so do [NoStore] and [SetTTL].
+// That context does not end with ctx while others wait. fn must read the current
+// data, outside of any older snapshot; see [Bypass].
+//
+// T is []byte, a string type such as template.HTML, or anything that the codec
+// can encode. With JSON, the default, fields that are not exported are there
+// after a miss and empty after a hit. What cannot be encoded is returned, not
+// stored, and reported to [Hooks]. T is no part of what identifies the
+// fragment: after changing the type, change the key or use [WithEpoch], or what
+// was stored before is decoded into the new type.
 func Fetch[T any](ctx context.Context, c *Cache, key string, tokens []string, fn func(ctx context.Context) (T, error), opts ...FetchOption) (T, error) {
 	if c.l1 != nil {
 		if v, ok := fetchLocal[T](ctx, c, key, tokens, opts); ok {

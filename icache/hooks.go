@@ -12,7 +12,7 @@ type Outcome uint8
 // The outcomes.
 const (
 	Hit      Outcome = iota // from Redis
-	HitLocal                // from the memory of this process
+	HitLocal                // from the memory of this process: with WithPayloadCache after asking Redis, with WithTracking without
 	Shared                  // computed by another caller
 	StaleHit                // an outdated fragment, by permission
 	Miss                    // computed and stored
@@ -66,7 +66,8 @@ type IncrEvent struct {
 type Hooks struct {
 	Fetch func(ctx context.Context, e Event)
 	Incr  func(ctx context.Context, e IncrEvent)
-	// Error is called for errors that nobody gets to see otherwise.
+	// Error is called for errors that nobody gets to see otherwise. op is one of
+	// a few words that say what was being done, such as "store fragment".
 	Error func(ctx context.Context, op string, err error)
 	// Mismatch is called by [WithVerify] for a fragment that is not what its
 	// computation yields: some token is missing from it, or from a mapping.

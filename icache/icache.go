@@ -96,8 +96,10 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Cache, error) {
 	return c, nil
 }
 
-// Close waits for what runs in the background and ends it. It does not close
-// the Redis client. Calling it again is harmless.
+// Close waits for what runs in the background and ends it: the connection of
+// [WithTracking], the automatic pipelining, computations for [Stale]. It does not
+// close the Redis client. The Cache can still be used, at worst without caching,
+// so that requests may finish. Calling Close again is harmless.
 func (c *Cache) Close() error {
 	c.mu.Lock()
 	stop := c.onClose

@@ -17,6 +17,9 @@ type Request struct {
 // trip stores them. load gets their positions in reqs, and returns their
 // values in the same order.
 //
+// load must return as many values as it was asked for. An error of load is
+// returned, without the values that were found, and nothing is stored.
+//
 // What load finds it depends on ([Depend], nested fragments) counts for every
 // fragment that it was called for. Concurrent calls do not wait for each other,
 // and take no leases; Stale, StaleOnError and WithVerify do not apply.

@@ -173,7 +173,8 @@ func StaleOnError(d time.Duration) FetchOption { return func(c *fetchConfig) { c
 func TTL(d time.Duration) FetchOption { return func(c *fetchConfig) { c.ttl = d } }
 
 // Vary makes values part of the key that are not tokens: a language, a page
-// number, a build.
+// number, a build. They are compared as fmt.Sprint prints them; so do not give
+// it pointers, nor structs that hold some, whose addresses differ each time.
 func Vary(values ...any) FetchOption {
 	return func(c *fetchConfig) {
 		for _, v := range values {

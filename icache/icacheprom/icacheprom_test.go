@@ -88,7 +88,7 @@ func TestFailures(t *testing.T) {
 	ctx := t.Context()
 	tokens := []string{"a", "b", "c"}
 	h.Incr(ctx, icache.IncrEvent{Tokens: tokens, Err: &icache.IncrError{Tokens: tokens[:1], Err: errors.New("no reply")}})
-	h.Incr(ctx, icache.IncrEvent{Tokens: tokens, Err: icache.ErrClosed})
+	h.Incr(ctx, icache.IncrEvent{Tokens: tokens, Err: errors.New("no reply")})
 	h.Incr(ctx, icache.IncrEvent{Tokens: tokens, Unlinked: 3})
 	h.Error(ctx, "store fragment", errors.New("no reply"))
 	h.Mismatch(ctx, "page", nil, nil)
