@@ -16,9 +16,11 @@
 // [Fetch] is what most programs need. [FetchMany] does it for a batch,
 // [Cache.WriteTo] for a stream, [Cache.Begin] for code that cannot be put into
 // a function. [Depend] adds a token found on the way; a Fetch inside another
-// adds its tokens to the outer one by itself. [Cache.GetSum],
-// [Cache.SetVersioned] and [Cache.GetVersioned] are the steps of which Fetch
-// is made.
+// adds its tokens to the outer one by itself, if it is given the context that
+// the outer one's function got. [Cache.GetSum], [Cache.SetVersioned] and
+// [Cache.GetVersioned] are the steps of which Fetch is made. Package icachetest
+// helps to test what depends on what; icacheprom and icacheotel, modules of
+// their own, count and trace.
 //
 // # What it guarantees
 //

@@ -17,6 +17,10 @@
 //
 //	{{icache "movies" "genre:7" (vary .Lang .Page)}}
 //
+// Tokens are the same everywhere: what a rule of the agent increments as
+// "user:{id}" is (printf "user:%d" .User.ID) here. A bare .User.ID is the token
+// "7", which is somebody's only if somebody increments it, and might be a movie.
+//
 // Arguments are strings, numbers, booleans, and values with MarshalText or String, in this order
 // of preference; nil is an error.
 //
