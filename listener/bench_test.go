@@ -145,13 +145,16 @@ func BenchmarkLatency(b *testing.B) {
 // polling because it must not use the doorbell, and awake because a transaction
 // that has written stays open.
 func BenchmarkIdle(b *testing.B) {
-	for _, mode := range []string{"asleep", "poll", "open_writer"} {
+	for _, mode := range []string{"asleep", "canaries", "poll", "open_writer"} {
 		b.Run(mode, func(b *testing.B) {
 			url := servertest.Postgres(b)
 			install(b, url)
-			l := start(b, url, &null{}, func(l *Listener) {
-				if mode == "poll" {
+			l := start(b, url, &keeper{recorder: newRecorder()}, func(l *Listener) {
+				switch mode {
+				case "poll":
 					l.cfg.Wake = WakePoll
+				case "canaries":
+					l.cfg.Canary = 1250 * time.Millisecond
 				}
 			})
 			leads(b, l)
