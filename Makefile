@@ -51,12 +51,13 @@ soak: setup $(BUILD)/with-servers ## Run the tests under load for long (SECONDS_
 	$(BUILD)/with-servers go test -count=1 -timeout 24h -v -run 'Pgbench|Kill|Outage' $(TEST_FLAGS) ./integration/...
 
 .PHONY: bench
-bench: setup $(BUILD)/with-servers ## Run the benchmarks
-	$(BUILD)/with-servers go test -run '^$$' -bench . -benchmem $(TEST_FLAGS) $(PACKAGES)
+bench: setup ## Measure, side by side, what docs/benchmarks.md reports
+	go run ./bench $(BENCH_FLAGS)
+	go run ./bench/compare
 
-.PHONY: bench-compare
-bench-compare: ## Measure the library beside others (COMPARE_FLAGS='-write docs/benchmarks.md')
-	go run ./bench/compare $(COMPARE_FLAGS)
+.PHONY: bench-go
+bench-go: setup $(BUILD)/with-servers ## Run the Go benchmarks of every package
+	$(BUILD)/with-servers go test -run '^$$' -bench . -benchmem $(TEST_FLAGS) $(PACKAGES)
 
 FUZZTIME ?= 30s
 .PHONY: fuzz
