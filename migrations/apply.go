@@ -76,7 +76,7 @@ func (m *Migrator) Down(ctx context.Context) (*Plan, error) {
 }
 
 func (m *Migrator) planUp(ctx context.Context, tx pgx.Tx) (*Plan, error) {
-	i, err := m.inspect(ctx, tx, false)
+	i, err := m.inspect(ctx, tx, toApply)
 	if err != nil {
 		return nil, err
 	}

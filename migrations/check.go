@@ -26,6 +26,7 @@ type mapped struct {
 type checker struct {
 	tx       pgx.Tx
 	session  session
+	purpose  purpose
 	in       *installed
 	tables   map[string]*table // nil for a table that does not exist
 	all      []mapping.TableName
@@ -34,8 +35,8 @@ type checker struct {
 
 // check reads the tables of the rules and returns those that fit, with the
 // problems of the others.
-func (m *Migrator) check(ctx context.Context, tx pgx.Tx, s session, in *installed) ([]mapped, []Problem, error) {
-	c := &checker{tx: tx, session: s, in: in, tables: make(map[string]*table)}
+func (m *Migrator) check(ctx context.Context, tx pgx.Tx, s session, in *installed, p purpose) ([]mapped, []Problem, error) {
+	c := &checker{tx: tx, session: s, purpose: p, in: in, tables: make(map[string]*table)}
 	var fit []mapped
 	for _, rule := range m.rules {
 		before := len(c.problems)
@@ -104,7 +105,7 @@ func (c *checker) rule(ctx context.Context, rule *mapping.CompiledRule) (*table,
 		c.fail(rule, "table", fmt.Sprintf("%s is a partition of %s", name, *t.parent), "write the rule for "+t.parent.String())
 		return t, nil
 	}
-	if !t.mayTrigger {
+	if !t.mayTrigger && c.purpose == toApply {
 		c.fail(rule, "table", fmt.Sprintf("role %s may not create triggers on %s", c.session.role, name),
 			fmt.Sprintf("GRANT TRIGGER ON %s TO %s", name.SQL(), ident(c.session.role)))
 	}

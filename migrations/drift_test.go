@@ -58,9 +58,8 @@ func TestRowLevelSchemaDrift(t *testing.T) {
 	b := setup(t, measurements, rule("m", "m:{id}", "v:{v}"))
 	b.took(`UPDATE m SET v = 5`)
 	b.exec(`ALTER TABLE m DROP COLUMN v`)
-	for op, sql := range map[string]string{"I": `INSERT INTO m VALUES (3, 3)`, "U": `UPDATE m SET id = id + 10`, "D": `DELETE FROM m`} {
-		require.Equal(t, []row{{"m", op, "unknown"}}, b.took(sql))
-		b.took(`INSERT INTO m VALUES (3, 3) ON CONFLICT DO NOTHING`)
+	for _, sql := range []string{`INSERT INTO m VALUES (3, 3)`, `UPDATE m SET id = id + 10`, `DELETE FROM m`} {
+		require.Equal(t, []row{{"m", sql[:1], "unknown"}}, b.took(sql))
 	}
 }
 

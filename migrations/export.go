@@ -71,7 +71,7 @@ func (m *Migrator) Export(ctx context.Context, format Format, opts ExportOptions
 	}
 	var up, down *Plan
 	err := m.readOnly(ctx, func(tx pgx.Tx) error {
-		i, err := m.inspect(ctx, tx, true)
+		i, err := m.inspect(ctx, tx, toExport)
 		if err != nil {
 			return err
 		}

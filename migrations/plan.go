@@ -82,9 +82,17 @@ type inspection struct {
 	problems []Problem
 }
 
-// inspect compares the database with the rules. What is portable does not rely
-// on the roles of this cluster, nor on the rights of the connected role.
-func (m *Migrator) inspect(ctx context.Context, tx pgx.Tx, portable bool) (*inspection, error) {
+// purpose is what an inspection is for.
+type purpose int
+
+const (
+	toApply   purpose = iota // by the connected role, which needs the rights
+	toExport                 // on other clusters: does not rely on roles and rights of this one
+	toCompare                // may be done by a role that may change nothing, such as the agent's
+)
+
+// inspect compares the database with the rules.
+func (m *Migrator) inspect(ctx context.Context, tx pgx.Tx, p purpose) (*inspection, error) {
 	s, err := readSession(ctx, tx)
 	if err != nil {
 		return nil, err
@@ -96,7 +104,7 @@ func (m *Migrator) inspect(ctx context.Context, tx pgx.Tx, portable bool) (*insp
 	if v, err := strconv.Atoi(in.version); in.version != "" && (err != nil || v > Version) {
 		return nil, &VersionError{Schema: m.names.Schema(), Installed: in.version}
 	}
-	fit, problems, err := m.check(ctx, tx, s, in)
+	fit, problems, err := m.check(ctx, tx, s, in, p)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +112,10 @@ func (m *Migrator) inspect(ctx context.Context, tx pgx.Tx, portable bool) (*insp
 	if err != nil {
 		return nil, err
 	}
-	if portable && !in.schema {
+	if record, ok := in.functions[recordFunction]; ok && p == toCompare && record.owner == m.cfg.WriterRole {
+		w.notes = nil // about what the connected role could not do
+	}
+	if p == toExport && !in.schema {
 		s.superuser = false
 		w.exists, w.member = false, false
 	}

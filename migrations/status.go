@@ -50,7 +50,7 @@ var severity = []State{StateOK, StateUnmapped, StateStale, StateEdited, StateDis
 func (m *Migrator) Status(ctx context.Context) (*Status, error) {
 	var i *inspection
 	err := m.readOnly(ctx, func(tx pgx.Tx) (err error) {
-		i, err = m.inspect(ctx, tx, false)
+		i, err = m.inspect(ctx, tx, toCompare)
 		return err
 	})
 	if err != nil {
