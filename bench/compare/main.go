@@ -4,8 +4,8 @@
 //	go run ./bench/compare                             print
 //	go run ./bench/compare -write docs/benchmarks.md   put it between the marks in that file
 //
-// All variants run in turn, in random order, for a tenth of a second each, many
-// times over; a ratio is the median of the ratios within each round, because
+// The variants run in turn, for a moment each and right next to the bare MGET,
+// many times over; a ratio is the median of the ratios of such pairs, because
 // other work on the machine then slows both sides alike. It starts a Redis of
 // its own from local binaries.
 package main
@@ -25,8 +25,8 @@ import (
 
 func main() {
 	p := plan{sizes: []int{1 << 10, 16 << 10}, goroutines: []int{1, 50}}
-	flag.IntVar(&p.rounds, "rounds", 31, "rounds; medians are printed")
-	flag.DurationVar(&p.length, "length", 100*time.Millisecond, "length of one variant in a round")
+	flag.IntVar(&p.rounds, "rounds", 41, "rounds; medians are printed")
+	flag.DurationVar(&p.length, "length", 40*time.Millisecond, "length of each run in a round")
 	write := flag.String("write", "", "Markdown `file` to put the table in, between "+beginMark+" and "+endMark)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

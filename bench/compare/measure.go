@@ -60,23 +60,33 @@ func (p plan) measure(ctx context.Context, addr string, size int) (_ table, err 
 	return t, nil
 }
 
-// compare runs all variants side by side. The first is the baseline.
+// compare runs the variants in turn, each right next to the baseline, which is
+// the first of them: what else goes on changes from one moment to the next.
 func (p plan) compare(ctx context.Context, variants []variant, goroutines int) ([]column, error) {
-	took := make([][]float64, len(variants))   // nanoseconds per hit
-	ratios := make([][]float64, len(variants)) // within a round
+	took := make([][]float64, len(variants)) // nanoseconds per hit
+	ratios := make([][]float64, len(variants))
 	for range p.rounds {
-		round := make([]float64, len(variants))
 		for _, i := range rand.Perm(len(variants)) {
-			var err error
-			if round[i], err = hammer(ctx, variants[i], goroutines, p.length); err != nil {
-				return nil, fmt.Errorf("%s: %w", variants[i].name, err)
+			if i == 0 {
+				continue
 			}
-		}
-		for i, ns := range round {
-			took[i] = append(took[i], ns)
-			ratios[i] = append(ratios[i], round[0]/ns)
+			pair := []int{0, i}
+			if rand.N(2) == 0 {
+				slices.Reverse(pair)
+			}
+			var ns [2]float64 // of the baseline, of the variant
+			for _, k := range pair {
+				n, err := hammer(ctx, variants[k], goroutines, p.length)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", variants[k].name, err)
+				}
+				took[k] = append(took[k], n)
+				ns[min(k, 1)] = n
+			}
+			ratios[i] = append(ratios[i], ns[0]/ns[1])
 		}
 	}
+	ratios[0] = []float64{1}
 	columns := make([]column, len(variants))
 	for i := range columns {
 		columns[i] = column{time.Duration(median(took[i])), median(ratios[i])}
@@ -86,7 +96,7 @@ func (p plan) compare(ctx context.Context, variants []variant, goroutines int) (
 
 // hammer returns how many nanoseconds of wall clock one hit takes.
 func hammer(ctx context.Context, v variant, goroutines int, length time.Duration) (float64, error) {
-	const batch = 8 // between two looks at the clock's flag
+	const batch = 4 // between two looks at the clock's flag
 	var (
 		stop   atomic.Bool
 		hits   atomic.Int64
@@ -96,13 +106,15 @@ func hammer(ctx context.Context, v variant, goroutines int, length time.Duration
 	start := time.Now()
 	timer := time.AfterFunc(length, func() { stop.Store(true) })
 	defer timer.Stop()
-	for range goroutines {
+	for g := range goroutines {
 		wg.Go(func() {
-			n := int64(0)
+			// Each in an order of its own, so that they do not meet all the time.
+			n, page, step := int64(0), g%pages, 2*rand.N(pages/2)+1
 			defer func() { hits.Add(n) }()
 			for !stop.Load() {
 				for range batch {
-					if _, err := v.hit(ctx); err != nil {
+					page = (page + step) % pages
+					if _, err := v.hit(ctx, page); err != nil {
 						failed <- err
 						return
 					}

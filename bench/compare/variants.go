@@ -22,13 +22,17 @@ type variant struct {
 	name string
 	// behind says how old a hit may be after a change.
 	behind string
-	// hit gets the page and returns its size.
-	hit func(ctx context.Context) (int, error)
+	// hit gets one of the pages and returns its size.
+	hit func(ctx context.Context, page int) (int, error)
 }
 
 var tokens = []string{"movies", "movie:42", "user:7", "genre:3"}
 
 const (
+	// Many pages, because callers that want the same one at the same time may be
+	// given the same reply, which would measure something else.
+	pages = 512
+
 	ttl      = time.Hour
 	poolSize = 64 // connections, more than there are goroutines
 	memory   = 64 << 20
@@ -47,13 +51,17 @@ func page(size int) string {
 type lab struct {
 	addr     string
 	payload  string
-	keys     []string // that a hit of icache reads: tokens and fragment
+	names    [pages]string
+	keys     [pages][]string // that a hit of icache reads: tokens and fragment
 	variants []variant
 	closers  []func() error
 }
 
 func openLab(ctx context.Context, addr string, size int) (_ *lab, err error) {
 	l := &lab{addr: addr, payload: page(size)}
+	for i := range l.names {
+		l.names[i] = fmt.Sprintf("page%d", i)
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.close())
@@ -85,7 +93,7 @@ func (l *lab) client() *redis.Client {
 	return rdb
 }
 
-func (l *lab) add(name, behind string, hit func(context.Context) (int, error)) {
+func (l *lab) add(name, behind string, hit func(context.Context, int) (int, error)) {
 	l.variants = append(l.variants, variant{name, behind, hit})
 }
 
@@ -118,18 +126,23 @@ func (l *lab) library(ctx context.Context) error {
 		}
 		l.closers = append(l.closers, c.Close)
 		compute := func(context.Context) (string, error) { return l.payload, nil }
-		_, err = icache.Fetch(ctx, probe, "page", tokens, compute)
-		if err = errors.Join(err, probe.Close()); err != nil {
+		for i, name := range l.names {
+			if _, err := icache.Fetch(ctx, probe, name, tokens, compute); err != nil {
+				return errors.Join(err, probe.Close())
+			}
+			if len(l.keys[i]) > 0 {
+				continue
+			}
+			for _, t := range event.Tokens {
+				l.keys[i] = append(l.keys[i], prefix+"t:"+t)
+			}
+			l.keys[i] = append(l.keys[i], prefix+"f:"+c.FragmentKey(name, tokens))
+		}
+		if err := probe.Close(); err != nil {
 			return err
 		}
-		if l.keys == nil {
-			for _, t := range event.Tokens {
-				l.keys = append(l.keys, prefix+"t:"+t)
-			}
-			l.keys = append(l.keys, prefix+"f:"+c.FragmentKey("page", tokens))
-		}
-		l.add(v.name, v.behind, func(ctx context.Context) (int, error) {
-			s, err := icache.Fetch(ctx, c, "page", tokens, compute)
+		l.add(v.name, v.behind, func(ctx context.Context, page int) (int, error) {
+			s, err := icache.Fetch(ctx, c, l.names[page], tokens, compute)
 			return len(s), err
 		})
 	}
@@ -140,9 +153,9 @@ func (l *lab) library(ctx context.Context) error {
 // page by the header of the fragment.
 func (l *lab) goRedis(context.Context) error {
 	rdb := l.client()
-	mget := func(c redis.Cmdable) func(context.Context) (int, error) {
-		return func(ctx context.Context) (int, error) {
-			vals, err := c.MGet(ctx, l.keys...).Result()
+	mget := func(c redis.Cmdable) func(context.Context, int) (int, error) {
+		return func(ctx context.Context, page int) (int, error) {
+			vals, err := c.MGet(ctx, l.keys[page]...).Result()
 			if err != nil {
 				return 0, err
 			}
@@ -176,11 +189,11 @@ func (l *lab) rueidis(context.Context) error {
 		s, err := vals[len(vals)-1].ToString()
 		return len(s), err
 	}
-	l.add("rueidis MGET", "it does not check", func(ctx context.Context) (int, error) {
-		return last(c.Do(ctx, c.B().Mget().Key(l.keys...).Build()))
+	l.add("rueidis MGET", "it does not check", func(ctx context.Context, page int) (int, error) {
+		return last(c.Do(ctx, c.B().Mget().Key(l.keys[page]...).Build()))
 	})
-	l.add("rueidis MGET, client-side cache", "until Redis has told it, or the TTL", func(ctx context.Context) (int, error) {
-		return last(c.DoCache(ctx, c.B().Mget().Key(l.keys...).Cache(), ttl))
+	l.add("rueidis MGET, client-side cache", "until Redis has told it, or the TTL", func(ctx context.Context, page int) (int, error) {
+		return last(c.DoCache(ctx, c.B().Mget().Key(l.keys[page]...).Cache(), ttl))
 	})
 	return nil
 }
@@ -212,10 +225,13 @@ func (l *lab) goRedisCache(context.Context) error {
 				return nil
 			},
 		})
-		key := fmt.Sprintf("cache:%d", len(l.payload))
-		l.add(v.name, "the TTL", func(ctx context.Context) (int, error) {
+		var keys [pages]string
+		for i, name := range l.names {
+			keys[i] = fmt.Sprintf("cache:%d:%s", len(l.payload), name)
+		}
+		l.add(v.name, "the TTL", func(ctx context.Context, page int) (int, error) {
 			var s string
-			err := c.Once(&cache.Item{Ctx: ctx, Key: key, Value: &s, TTL: ttl,
+			err := c.Once(&cache.Item{Ctx: ctx, Key: keys[page], Value: &s, TTL: ttl,
 				Do: func(*cache.Item) (any, error) { return l.payload, nil }})
 			return len(s), err
 		})
@@ -232,9 +248,11 @@ func (l *lab) otter(context.Context) error {
 		return err
 	}
 	l.closers = append(l.closers, func() error { c.StopAllGoroutines(); return nil })
-	c.Set("page", l.payload)
-	l.add("otter", "the TTL; knows nothing of other processes", func(context.Context) (int, error) {
-		s, ok := c.GetIfPresent("page")
+	for _, name := range l.names {
+		c.Set(name, l.payload)
+	}
+	l.add("otter", "the TTL; knows nothing of other processes", func(_ context.Context, page int) (int, error) {
+		s, ok := c.GetIfPresent(l.names[page])
 		if !ok {
 			return 0, errors.New("otter: lost the page")
 		}
@@ -248,8 +266,8 @@ func (l *lab) otter(context.Context) error {
 func (l *lab) check(ctx context.Context) error {
 	const header = 24
 	for _, v := range l.variants {
-		for range 20 {
-			n, err := v.hit(ctx)
+		for i := range 2 * pages {
+			n, err := v.hit(ctx, i%pages)
 			if err != nil {
 				return fmt.Errorf("%s: %w", v.name, err)
 			}
@@ -259,12 +277,14 @@ func (l *lab) check(ctx context.Context) error {
 		}
 	}
 	rdb := l.client()
-	got, err := rdb.Get(ctx, l.keys[len(l.keys)-1]).Bytes()
-	if err != nil {
-		return err
-	}
-	if !bytes.HasSuffix(got, []byte(l.payload)) {
-		return errors.New("the fragment that the bare reads get is not the page")
+	for _, keys := range l.keys {
+		got, err := rdb.Get(ctx, keys[len(keys)-1]).Bytes()
+		if err != nil {
+			return err
+		}
+		if !bytes.HasSuffix(got, []byte(l.payload)) {
+			return errors.New("the fragment that the bare reads get is not the page")
+		}
 	}
 	return nil
 }
