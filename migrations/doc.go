@@ -31,9 +31,10 @@ An ordinary table has a statement-level trigger with transition tables for each
 operation. A table that others inherit from shares them with its children. A
 partitioned table has a row-level trigger, which Postgres copies to every
 partition, present and future, and which sees what is written to a partition
-directly; a statement there writes a row of the outbox for each row that it
-changes. So has a rule with always, since statement-level triggers do not fire
-for logical replication. TRUNCATE has triggers on the table and on every
+directly. It writes a row of the outbox for each row that changed, until there
+are max_keys of them from one transaction; then one with unknown keys, and
+nothing more. So does the trigger of a rule with always, since statement-level
+triggers do not fire for logical replication. TRUNCATE has triggers on the table and on every
 partition and child that exists when the migration runs; Status reports those
 that were added since.
 
