@@ -77,3 +77,22 @@ func TestMigrateUnknown(t *testing.T) {
 		})
 	}
 }
+
+// TestMigrateRoles: the roles come from the config, or from flags, which win.
+func TestMigrateRoles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, movies, movieRules)
+	fromConfig := []string{"ICACHE_POSTGRES__AGENT_ROLE=nobody_knows", "ICACHE_POSTGRES__WRITER_ROLE=" + w.prefix + "config"}
+
+	r := agentCLIEnv(t, fromConfig, "migrate", "plan", "-c", w.config)
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr, "role nobody_knows of the agent does not exist (CREATE ROLE")
+	r = agentCLIEnv(t, fromConfig, "migrate", "plan", "-c", w.config, "--agent-role", "nobody_either")
+	require.Contains(t, r.stderr, "role nobody_either of the agent does not exist")
+
+	r = agentCLIEnv(t, fromConfig, "migrate", "plan", "-c", w.config, "--agent-role", "pg_monitor")
+	require.Equal(t, exitOK, r.code, r.stderr)
+	require.Contains(t, r.stdout, `CREATE ROLE "`+w.prefix+`config" NOLOGIN;`)
+	require.Contains(t, r.stdout, `TO "pg_monitor";`)
+	require.Contains(t, w.ok(t, "migrate", "plan", "--writer-role", w.prefix+"flag"), `CREATE ROLE "`+w.prefix+`flag" NOLOGIN;`)
+}
