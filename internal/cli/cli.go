@@ -86,7 +86,7 @@ to cache tokens by config and increments them in Redis.
 	root.AddCommand(
 		a.runCommand(), a.demoCommand(), a.initCommand(), a.checkCommand(), a.migrateCommand(),
 		a.explainCommand(), a.tailCommand(), a.bumpCommand(), a.getCommand(), a.statusCommand(), a.healthcheckCommand(),
-		a.doctorCommand(), a.schemaCommand(), a.versionCommand(),
+		a.doctorCommand(), a.soakCommand(), a.schemaCommand(), a.versionCommand(),
 	)
 	return root
 }

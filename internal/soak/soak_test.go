@@ -206,3 +206,28 @@ func only(tokens []string, prefix string) []string {
 	}
 	return kept
 }
+
+// On somebody's servers nothing is left behind.
+func TestOnServersLeavesNothing(t *testing.T) {
+	t.Parallel()
+	url := servertest.Postgres(t)
+	o, err := redis.ParseURL(servertest.OwnRedis(t).URL())
+	require.NoError(t, err)
+	rdb := redis.NewClient(o)
+	defer rdb.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	report, err := soak.OnServers(ctx, soak.Servers{PostgresURL: url, Redis: rdb})
+	require.NoError(t, err)
+	require.True(t, report.OK(), "%s", report)
+	require.NotZero(t, report.Commits)
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	var schemas int
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'icache%'").Scan(&schemas))
+	require.Zero(t, schemas)
+	keys, err := rdb.DBSize(t.Context()).Result()
+	require.NoError(t, err)
+	require.Zero(t, keys)
+}
