@@ -3,7 +3,6 @@ package icacheprom_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -128,7 +127,7 @@ func TestSeveralCaches(t *testing.T) {
 func BenchmarkHook(b *testing.B) {
 	h := icacheprom.New().Hooks()
 	for _, o := range []icache.Outcome{icache.HitLocal, icache.Hit, icache.Miss} {
-		b.Run(fmt.Sprint(o), func(b *testing.B) {
+		b.Run(o.String(), func(b *testing.B) {
 			b.ReportAllocs()
 			e := icache.Event{Outcome: o, Bytes: 1000, Redis: time.Millisecond}
 			for b.Loop() {

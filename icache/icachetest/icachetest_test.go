@@ -148,14 +148,14 @@ func TestNewOnDeletesItsKeys(t *testing.T) {
 	options, err := redis.ParseURL(servertest.OwnRedis(t).URL())
 	require.NoError(t, err)
 	rdb := redis.NewClient(options)
-	defer rdb.Close()
 	require.NoError(t, rdb.Set(t.Context(), "other", 1, 0).Err())
-	t.Run("test", func(t *testing.T) {
-		c := icachetest.NewOn(t, rdb, icache.WithTracking(time.Second))
-		icachetest.RequireInvalidates(t, c, incr(t, c, "movie:1"), fragment(t, c, "a", "movie:1"))
-		require.Greater(t, rdb.DBSize(t.Context()).Val(), int64(2))
+	t.Cleanup(func() { // after that of NewOn
+		require.Equal(t, []string{"other"}, rdb.Keys(context.Background(), "*").Val())
+		require.NoError(t, rdb.Close())
 	})
-	require.Equal(t, []string{"other"}, rdb.Keys(t.Context(), "*").Val())
+	c := icachetest.NewOn(t, rdb, icache.WithTracking(time.Second))
+	icachetest.RequireInvalidates(t, c, incr(t, c, "movie:1"), fragment(t, c, "a", "movie:1"))
+	require.Greater(t, rdb.DBSize(t.Context()).Val(), int64(2))
 }
 
 // The server in this process does what the library asks of Redis.
