@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +16,7 @@ import (
 type epoch struct {
 	system    int64
 	timeline  string // "timeline/database/cursor table", the latter two as oids
+	files     string // of the outbox tables
 	started   time.Time
 	unlogged  bool // the cursor table is: a crash empties it
 	now       snapshot
@@ -26,6 +28,7 @@ type epoch struct {
 type position struct {
 	system   int64
 	timeline string
+	files    string
 	started  time.Time
 	cursor   snapshot
 }
@@ -39,10 +42,11 @@ func (s *session) readEpoch(ctx context.Context) (epoch, error) {
 SELECT (SELECT system_identifier FROM pg_control_system()),
        left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || '/' ||
          (SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || c.oid,
+       `+filesSQL(s.l.names)+`,
        pg_postmaster_start_time(), c.relpersistence = 'u', pg_current_snapshot()::text,
        current_setting('max_prepared_transactions')::int, current_setting('server_version_num')::int
   FROM pg_class c WHERE c.oid = $1::text::regclass`, s.l.names.Cursor()).
-		Scan(&e.system, &e.timeline, &e.started, &e.unlogged, &snap, &e.prepared, &e.serverVer)
+		Scan(&e.system, &e.timeline, &e.files, &e.started, &e.unlogged, &snap, &e.prepared, &e.serverVer)
 	if err != nil {
 		return epoch{}, fmt.Errorf("identify the server: %w", err)
 	}
@@ -64,6 +68,7 @@ func (s *session) loadCursor(ctx context.Context) (*position, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the cursor: %w", err)
 	}
+	p.timeline, p.files, _ = strings.Cut(p.timeline, filesSeparator)
 	p.cursor, err = parseSnapshot(snap)
 	return &p, err
 }
@@ -86,6 +91,8 @@ func gapBetween(saved *position, now epoch, seen snapshot) string {
 		return "the cursor is of another database cluster"
 	case saved.timeline != now.timeline:
 		return "the cursor is of another timeline or database (" + saved.timeline + ", now " + now.timeline + ")"
+	case saved.files != now.files:
+		return emptied
 	case now.now.xmax < saved.cursor.xmax, now.now.xmax < seen.xmax:
 		return "transaction ids went back"
 	}
@@ -99,7 +106,7 @@ func (s *session) saveCursor(ctx context.Context, e epoch, c snapshot, insert bo
 	defer cancel()
 	table := s.l.names.Cursor()
 	values := fmt.Sprintf("%d, %s, '%s'::timestamptz, '%s'::pg_snapshot, now()",
-		e.system, literal(e.timeline), e.started.UTC().Format("2006-01-02 15:04:05.999999Z07:00"), c)
+		e.system, literal(e.timeline+filesSeparator+e.files), e.started.UTC().Format("2006-01-02 15:04:05.999999Z07:00"), c)
 	const columns = "(system_identifier, timeline, started, snap, updated_at)"
 	sql := "UPDATE " + table + " SET " + columns + " = (" + values + ")"
 	if insert {

@@ -50,7 +50,8 @@
 //     before the cursor moves on: on the first start, after a crash of Postgres
 //     (which may have undone commits that were visible, and uses their
 //     transaction ids again), after a promotion or a restore, and when the outbox
-//     has reached its size limit. A clean restart of Postgres, a restart of the
+//     has reached its size limit, and when somebody else has truncated an outbox
+//     table. A clean restart of Postgres, a restart of the
 //     listener and a lost connection reset nothing. After the reset the rows that
 //     the outbox still holds are applied too, except when it had reached its limit.
 //

@@ -121,8 +121,8 @@ func (ld *leader) pageCounts(ctx context.Context) (pages [2]uint32, files string
 	n := ld.l.names
 	var p0, p1 int64
 	err = ld.conn.QueryRow(ctx, fmt.Sprintf(`
-SELECT pg_relation_size(%[1]s) / b, pg_relation_size(%[2]s) / b, pg_relation_filenode(%[1]s) || ' ' || pg_relation_filenode(%[2]s)
-  FROM (SELECT current_setting('block_size')::int AS b) AS s`, literal(n.Outbox(0)), literal(n.Outbox(1)))).Scan(&p0, &p1, &files)
+SELECT pg_relation_size(%[1]s) / b, pg_relation_size(%[2]s) / b, %[3]s
+  FROM (SELECT current_setting('block_size')::int AS b) AS s`, literal(n.Outbox(0)), literal(n.Outbox(1)), filesSQL(n))).Scan(&p0, &p1, &files)
 	if err != nil {
 		return pages, "", fmt.Errorf("read the size of the outbox: %w", err)
 	}

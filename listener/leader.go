@@ -168,6 +168,14 @@ func (ld *leader) step(ctx context.Context) error {
 	ld.bell.polled(now, b.transactions, op, b.got)
 	ld.nextBeat = now.Add(l.cfg.Heartbeat)
 	ld.report(op, now)
+	if b.files != ld.epoch.files {
+		ld.epoch.files = b.files
+		if err := ld.rebase(ctx, emptied); err != nil || ld.stopped {
+			return err
+		}
+		b.more = true // the batch was read after the old cursor
+		return nil
+	}
 	if b.overflow && (ld.over == nil || ld.over.cleared) {
 		err = ld.overflowed(ctx)
 		b.more = false

@@ -24,8 +24,8 @@ type statements struct {
 
 // pollSQL reads, in one statement and so with one snapshot, what that snapshot
 // sees and the cursor does not have: $1 is the cursor's xmax, $2 its xip, $3
-// the most rows wanted. The first row is a header: the snapshot and whether
-// changes went unrecorded.
+// the most rows wanted. The first row is a header: the snapshot, whether changes
+// went unrecorded, and the files of the tables.
 //
 // That a row's transaction has ended follows from the row being visible, unless
 // it came with a dump of another cluster, where its id may be that of a
@@ -42,10 +42,11 @@ func pollSQL(n outbox.Names) string {
 		open  = `xid = ANY ($2)` + ended
 	)
 	return fmt.Sprintf(`
-SELECT NULL::xid8 AS xid, 0::oid AS relation, ' '::"char" AS op, pg_current_snapshot()::text || ' ' || (SELECT last_value FROM %s) AS keys
+SELECT NULL::xid8 AS xid, 0::oid AS relation, ' '::"char" AS op,
+  concat_ws(' ', pg_current_snapshot(), (SELECT last_value FROM %s), %s) AS keys
 UNION ALL
 (SELECT xid, relation, op, keys::text FROM (
-  %s) AS o ORDER BY xid LIMIT $3)`, n.Overflow(),
+  %s) AS o ORDER BY xid LIMIT $3)`, n.Overflow(), filesSQL(n),
 		strings.Join([]string{branch(0, since), branch(1, since), branch(0, open), branch(1, open)}, "\n  UNION ALL\n  "))
 }
 
@@ -83,8 +84,7 @@ func (s *session) prepare(ctx context.Context) error {
 		{&s.stmt.waiting, "waiting", waitingSQL, nil},
 		{&s.stmt.page[0], "page_0", pageSQL(n, 0), []uint32{oidTID, oidTID, oidXID8}},
 		{&s.stmt.page[1], "page_1", pageSQL(n, 1), []uint32{oidTID, oidTID, oidXID8}},
-		{&s.stmt.filenode, "filenode", fmt.Sprintf("SELECT pg_relation_filenode(%s) || ' ' || pg_relation_filenode(%s)",
-			literal(n.Outbox(0)), literal(n.Outbox(1))), nil},
+		{&s.stmt.filenode, "filenode", "SELECT " + filesSQL(n), nil},
 	} {
 		sd, err := s.pg.Prepare(ctx, p.name, p.sql, p.oids)
 		if err != nil {
@@ -113,6 +113,7 @@ type batch struct {
 	transactions int // those that are not canaries
 
 	snap     snapshot
+	files    string // of the tables
 	overflow bool
 	got      bool // the lock
 	waiting  int  // writers that queue to notify; -1 if not asked
@@ -259,12 +260,12 @@ func byXID(a, b row) int {
 }
 
 func (b *batch) readHeader(text string) (err error) {
-	snap, overflow, ok := strings.Cut(text, " ")
-	if !ok {
+	parts := strings.Split(text, " ")
+	if len(parts) != 3 {
 		return errNoHeader
 	}
-	b.overflow = overflow != "0"
-	b.snap, err = parseSnapshot(snap)
+	b.overflow, b.files = parts[1] != "0", parts[2]
+	b.snap, err = parseSnapshot(parts[0])
 	return err
 }
 

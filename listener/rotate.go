@@ -157,8 +157,8 @@ func (ld *leader) flip(to int) error {
 
 // truncateSQL empties a table if nothing in it is unread. The lock proves that
 // no transaction that wrote to it is still open, and the query behind it sees
-// all that have ended. NOWAIT: behind a waiting lock every writer would queue.
-func truncateSQL(n outbox.Names, table int, cursor snapshot) string {
+// all that have ended. The saved cursor learns of the new file. NOWAIT: behind a waiting lock every writer would queue.
+func truncateSQL(n outbox.Names, table int, cursor snapshot, e epoch) string {
 	xip := make([]string, len(cursor.xip))
 	for i, x := range cursor.xip {
 		xip[i] = fmt.Sprintf("'%d'", x)
@@ -171,7 +171,9 @@ BEGIN
     RAISE EXCEPTION 'unread changes' USING ERRCODE = '%[4]s';
   END IF;
   TRUNCATE %[1]s;
-END $icache$`, n.Outbox(table), cursor.xmax, strings.Join(xip, ","), stateUnread)
+  UPDATE %[5]s SET timeline = %[6]s || %[7]s;
+END $icache$`, n.Outbox(table), cursor.xmax, strings.Join(xip, ","), stateUnread,
+		n.Cursor(), literal(e.timeline+filesSeparator), filesAfter(n, table, e.files))
 }
 
 // truncate empties a table unless somebody uses it or it has unread rows, which
@@ -183,7 +185,7 @@ func (ld *leader) truncate(ctx context.Context, table int, now time.Time) (bool,
 	if !ok {
 		cursor = ld.cursor // whoever finds no cursor resets everything
 	}
-	err := ld.exec(tctx, truncateSQL(ld.l.names, table, cursor))
+	err := ld.exec(tctx, truncateSQL(ld.l.names, table, cursor, ld.epoch))
 	switch sqlState(err) {
 	case "55P03", stateUnread, "40P01": // in use, unread, deadlock
 		if ld.rot.blocked.IsZero() {
@@ -194,6 +196,9 @@ func (ld *leader) truncate(ctx context.Context, table int, now time.Time) (bool,
 	}
 	if err != nil {
 		return false, fmt.Errorf("empty %s: %w", ld.l.names.Outbox(table), err)
+	}
+	if err := ld.truncated(table); err != nil {
+		return false, err
 	}
 	ld.l.log.DebugContext(ctx, "listener: emptied an outbox table", "table", ld.l.names.Outbox(table))
 	ld.rot.blocked = time.Time{}

@@ -72,7 +72,7 @@ func TestUnreadRowsAreNotTruncated(t *testing.T) {
 	exec(t, db, "INSERT INTO events VALUES ('a')")
 	exec(t, db, "SELECT setval('icache.active', 1)")
 	eventually(t, func() bool { return l.Stats().State == StateBlocked }, "the handler fails")
-	sql := truncateSQL(l.names, 0, l.cursor(t))
+	sql := truncateSQL(l.names, 0, l.cursor(t), epoch{files: "1,2"})
 	_, err := db.Exec(t.Context(), sql)
 	require.Equal(t, stateUnread, sqlState(err), "got %v", err)
 	require.Equal(t, 1, query[int](t, db, outboxRows))
