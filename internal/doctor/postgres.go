@@ -242,7 +242,7 @@ func (p *patient) sessions(ctx context.Context, conn *pgx.Conn) {
 		p.add(Warning, "long transactions", fmt.Sprintf("one is open for %s", oldest.Round(time.Minute)),
 			"its own changes are applied when it commits; if it has written, the outbox cannot be emptied until then", "end it, if it was forgotten (pg_stat_activity)")
 	}
-	settles := p.cfg.Rules != nil && slices.ContainsFunc(p.cfg.Rules.Rules(), func(r *mapping.CompiledRule) bool { return r.Rule.Settle > 0 })
+	settles := p.cfg.Rules != nil && slices.ContainsFunc(p.cfg.Rules.Rules(), func(r *mapping.CompiledRule) bool { return r.Rule.Settle > 0 || r.Rule.SettleReplicas })
 	if standbys > 0 && !settles {
 		p.add(Note, "replicas", fmt.Sprintf("%d connected", standbys),
 			"a fragment rendered from a replica that lags may be stored as current", "render from the primary, or give the rules of those tables a settle time")
