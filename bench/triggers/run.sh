@@ -8,15 +8,16 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 rounds=${ROUNDS:-7}
-variants=('none' 'empty' 'generated' 'no search_path' 'invoker' 'neither' 'record()' 'no doorbell' 'no outbox row' 'arrays' 'no guard' 'one select' 'two selects' 'row level')
+variants=('none' 'empty' 'generated' 'no search_path' 'invoker' 'neither' 'record()' 'no doorbell' 'no outbox row' 'arrays' 'no guard' 'one function' 'one select' 'two selects' 'row level')
 bulk=('none' 'empty' 'generated' 'join only' 'except all' 'row level')
 export PGOPTIONS="-c client_min_messages=warning ${PGOPTIONS:-}"
 run() { psql -qXAt -v ON_ERROR_STOP=1 "$@"; }
 run -f setup.sql
+trap 'run -c "SELECT cost.variant(\$\$generated\$\$)" >/dev/null; rm -f "${script:-}"' EXIT
 run -c "TRUNCATE item" -c "INSERT INTO item SELECT g, g % 500, 0, repeat('x', 100) FROM generate_series(1, 100000) g" -c "VACUUM ANALYZE item"
 
 if [ "${1:-}" = pgbench ]; then
-  script=$(mktemp) && trap 'rm -f "$script"' EXIT
+  script=$(mktemp)
   printf '\\set id random(1, 100000)\nUPDATE item SET qty = qty + 1 WHERE id = :id;\n' >"$script"
   for round in $(seq "$rounds"); do for clients in 1 16 64; do for v in "${variants[@]}"; do
     run -c "SELECT cost.variant('$v')" >/dev/null

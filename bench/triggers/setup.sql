@@ -34,6 +34,8 @@ BEGIN
   WHEN 'no outbox row' THEN body := cost.replaced(body, tail, '');
   WHEN 'arrays' THEN body := cost.replaced(body, '_object\(''id'', ([^,]*), ''tenant_id'', ([^()]*)\)', '_array(\1, \2)');
   WHEN 'no guard' THEN body := cost.replaced(cost.replaced(body, '  EXCEPTION\n    WHEN too_many.*?\n  END;\n(?=  IF icache_keys = )', ''), 'BEGIN\n  BEGIN\n', E'BEGIN\n');
+  WHEN 'one function' THEN -- for all operations
+    body := cost.replaced(body, 'jsonb;\nBEGIN\n', E'jsonb;\nBEGIN\n  IF TG_OP = ''INSERT'' THEN RETURN NULL; ELSIF TG_OP = ''DELETE'' THEN RETURN NULL; END IF;\n');
   WHEN 'one select' THEN
     body := cost.replaced(body, 'DECLARE\n', E'DECLARE\n  icache_over bigint; icache_active bigint; icache_bell boolean;\n');
     body := cost.replaced(body, '(ELSE jsonb_build_array[^\n]* END)\n      INTO STRICT icache_keys FROM', '\1, ' ||
