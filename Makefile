@@ -6,7 +6,8 @@ SHELL := /bin/bash
 PACKAGES = $(shell go list -m -f '{{.Dir}}/...')
 BUILD := .build
 
-# The race detector needs a C compiler on Linux.
+# The race detector needs a C compiler on Linux. Whatever a target builds, it
+# builds with it, so that nothing is compiled twice.
 RACE := $(if $(shell command -v gcc || command -v clang),-race)
 TEST_FLAGS ?=
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
@@ -29,7 +30,7 @@ setup: ## Install what the tests need, or say what that is
 	@scripts/setup.sh
 
 $(BUILD)/with-servers: FORCE
-	@go build -o $@ ./integration/cmd/with-servers
+	@go build $(RACE) -o $@ ./integration/cmd/with-servers
 FORCE:
 
 .PHONY: test
@@ -43,7 +44,7 @@ test-short: setup ## Run the tests of the root module only
 .PHONY: test-docker
 test-docker: export ICACHE_TEST_SERVERS := docker
 test-docker: $(BUILD)/with-servers ## Run all tests against servers in Docker containers
-	$(BUILD)/with-servers go test -timeout 15m $(TEST_FLAGS) $(PACKAGES)
+	$(BUILD)/with-servers go test $(RACE) -timeout 15m $(TEST_FLAGS) $(PACKAGES)
 
 .PHONY: soak
 soak: export ICACHE_PGBENCH_SECONDS := $(or $(SECONDS_PER_TEST),300)
@@ -65,9 +66,12 @@ fuzz: ## Run every fuzz target for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME) $(PACKAGES)
 
 .PHONY: check
-check: ## Check formatting, go vet and that the agent builds for other systems
+check: ## Check formatting and go vet
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
-	go vet $(PACKAGES)
+	go vet $(RACE) $(PACKAGES)
+
+.PHONY: cross
+cross: ## Check that the agent builds for other systems
 	GOOS=darwin go build -o /dev/null ./cmd/icache-agent
 	GOOS=windows go build -o /dev/null ./cmd/icache-agent
 
