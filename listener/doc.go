@@ -55,6 +55,13 @@
 //     listener and a lost connection reset nothing. After the reset the rows that
 //     the outbox still holds are applied too, except when it had reached its limit.
 //
+// # Proof
+//
+// A handler that is one for [Canaries] has the leader send rows of its own
+// through the outbox. When one comes back, everything that was committed before
+// it was sent has been flushed. In docs/reliability.md that becomes a bound on
+// how old a fragment can be.
+//
 // # What is not
 //
 //   - Changes may be applied more than once: after a crash of the listener, a
