@@ -126,8 +126,14 @@ func TestStress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s.server, s.losses, s.until = servertest.OwnRedis(t), true, 3*time.Second
-			reads, stale := s.run(t)
-			require.Zero(t, stale, "of %d", reads)
+			var reads int64
+			for range 10 { // once, unless the machine is too busy
+				r, stale := s.run(t)
+				require.Zero(t, stale, "of %d", r)
+				if reads += r; reads > 100 {
+					break
+				}
+			}
 			require.Greater(t, reads, int64(100))
 			t.Logf("0 of %d reads stale", reads)
 		})
