@@ -31,12 +31,19 @@ type stack struct {
 // sharedStack is a stack on the servers that all tests share.
 func sharedStack(t *testing.T, rules string) *stack {
 	t.Helper()
-	return newStack(t, servertest.Postgres(t), servertest.Redis(t), rules)
+	// Roles belong to the whole server, where other tests take down theirs.
+	role := strings.Trim(servertest.Prefix(t), "_") + "_writer"
+	return makeStack(t, servertest.Postgres(t), servertest.Redis(t), rules, "writer_role: "+role)
 }
 
 // newStack makes a stack on the given servers; options are further settings of
 // the config's section redis.
 func newStack(t *testing.T, postgresURL, redisURL, rules string, options ...string) *stack {
+	t.Helper()
+	return makeStack(t, postgresURL, redisURL, rules, "schema: icache", options...)
+}
+
+func makeStack(t *testing.T, postgresURL, redisURL, rules, postgresOption string, options ...string) *stack {
 	t.Helper()
 	prefix := servertest.Prefix(t)
 	s := &stack{
@@ -60,12 +67,12 @@ func newStack(t *testing.T, postgresURL, redisURL, rules string, options ...stri
 	t.Cleanup(func() { require.NoError(t, s.cache.Close()) })
 
 	require.NoError(t, os.WriteFile(s.config, fmt.Appendf(nil, `
-postgres: {url: %q}
+postgres: {url: %q, %s}
 redis:    {%s}
 http:     {listen: "127.0.0.1:0"}
 log:      {level: debug, format: json}
 tables:
-%s`, postgresURL, strings.Join(append(options, fmt.Sprintf("url: %q, token_key: %q", redisURL, s.tokenKey)), ", "), rules), 0o600))
+%s`, postgresURL, postgresOption, strings.Join(append(options, fmt.Sprintf("url: %q, token_key: %q", redisURL, s.tokenKey)), ", "), rules), 0o600))
 	return s
 }
 

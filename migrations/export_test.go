@@ -2,6 +2,7 @@ package migrations_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/icache-go/icache-agent/internal/servertest"
@@ -125,7 +127,16 @@ func TestExportedScripts(t *testing.T) {
 		}
 		run := func(script string) {
 			if format != migrations.FormatSQL {
-				b.exec(script)
+				// Other tests take down the same role on this server, which Up
+				// and Down wait for and a script cannot.
+				require.Eventually(t, func() bool {
+					_, err := b.conn.Exec(b.ctx, script)
+					if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42704" {
+						return false
+					}
+					require.NoError(t, err, script)
+					return true
+				}, 10*time.Second, 50*time.Millisecond)
 				return
 			}
 			if err != nil {
