@@ -190,7 +190,12 @@ func TestMistakesAreFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := run(t, 4*time.Second, m)
+			var r soak.Report
+			for range 4 { // a mistake that takes a coincidence needs luck on a busy machine
+				if r = run(t, 4*time.Second, m); r.Violations > 0 {
+					break
+				}
+			}
 			require.NotZero(t, r.Violations, "the mistake was not found: %s", r)
 			require.NotEmpty(t, r.Examples)
 		})
