@@ -94,8 +94,9 @@ func newWorld(t *testing.T, sql, rules string) *world {
 }
 
 func (w *world) yaml(redisURL, listen, rules string) string {
-	return fmt.Sprintf("postgres: {url: %q}\nredis: {url: %q, token_key: %q}\nhttp: {listen: %q}\ntables:%s\n",
-		w.url, redisURL, w.prefix+":t:{token}", listen, rules)
+	// Roles belong to the whole server, where other tests take down theirs.
+	return fmt.Sprintf("postgres: {url: %q, writer_role: %s}\nredis: {url: %q, token_key: %q}\nhttp: {listen: %q}\ntables:%s\n",
+		w.url, w.prefix+"writer", redisURL, w.prefix+":t:{token}", listen, rules)
 }
 
 func (w *world) write(t *testing.T, name, content string) string {
