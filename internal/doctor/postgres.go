@@ -115,6 +115,11 @@ func (p *patient) settings(ctx context.Context, conn *pgx.Conn) {
 	if s := get("session_replication_role"); s == "replica" {
 		p.add(Warning, "session_replication_role", "replica", "triggers do not fire in sessions like this one", "bump by hand after such loads: icache-agent bump --table or --all")
 	}
+	if v := get("temp_file_limit"); v != "-1" && v != "" {
+		p.add(Warning, "temp_file_limit", v, "the triggers keep the rows of a statement until it ends, beyond work_mem in temporary files: "+
+			"a statement that changes more than fits fails, where it would not without triggers",
+			"raise the limit for the roles that write in bulk, or set always: true for such tables: row-level triggers need no files")
+	}
 	var usage float64
 	if err := conn.QueryRow(ctx, "SELECT pg_notification_queue_usage()").Scan(&usage); err != nil {
 		p.failed("notification queue", err)
