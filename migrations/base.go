@@ -66,6 +66,16 @@ REVOKE ALL ON @ FROM PUBLIC;`)
   mark text NOT NULL
 );
 REVOKE ALL ON @ FROM PUBLIC;`)
+	// Likewise: what has not been purged at a CDN of the changes that the cursor
+	// has passed. Whatever empties it empties the cursor, and then everything is purged.
+	add("table", "purges", `CREATE UNLOGGED TABLE @ (
+  agent text NOT NULL, -- the process that will do it; another takes over what it left
+  sink  text NOT NULL, -- the CDN, as the config names it
+  key   text NOT NULL,
+  since timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (agent, sink, key)
+);
+REVOKE ALL ON @ FROM PUBLIC;`)
 	add("table", "tables", `CREATE TABLE @ (
   relation   regclass PRIMARY KEY,
   name       text NOT NULL, -- as the rules have it
@@ -100,7 +110,7 @@ func agentGrants(n outbox.Names, role string) []string {
 		"GRANT USAGE ON SCHEMA " + ident(n.Schema()) + to,
 		"GRANT SELECT, TRUNCATE ON " + n.Outbox(0) + ", " + n.Outbox(1) + to,
 		"GRANT SELECT ON " + n.Ident("outbox") + ", " + n.Tables() + ", " + n.Meta() + to,
-		"GRANT SELECT, INSERT, UPDATE, DELETE ON " + n.Cursor() + ", " + n.Rules() + to,
+		"GRANT SELECT, INSERT, UPDATE, DELETE ON " + n.Cursor() + ", " + n.Rules() + ", " + n.Purges() + to,
 		"GRANT SELECT, UPDATE ON SEQUENCE " + n.Active() + ", " + n.Overflow() + to,
 		"GRANT EXECUTE ON FUNCTION " + n.Ident(recordFunction) + `(oid, "char", jsonb)` + to,
 	}

@@ -106,7 +106,7 @@ func (m *Migrator) agentGranted(ctx context.Context, q querier, in *installed) (
 		AND (SELECT bool_and(has_sequence_privilege($1, o, 'SELECT') AND has_sequence_privilege($1, o, 'UPDATE')) FROM unnest($6::text[]) o)
 		AND has_function_privilege($1, $7::text, 'EXECUTE')`,
 		m.cfg.AgentRole, n.Schema(), []string{n.Outbox(0), n.Outbox(1)}, []string{n.Ident("outbox"), n.Tables(), n.Meta()},
-		[]string{n.Cursor(), n.Rules()}, []string{n.Active(), n.Overflow()}, n.Ident(recordFunction)+`(oid, "char", jsonb)`).Scan(&granted)
+		[]string{n.Cursor(), n.Rules(), n.Purges()}, []string{n.Active(), n.Overflow()}, n.Ident(recordFunction)+`(oid, "char", jsonb)`).Scan(&granted)
 	if err != nil {
 		return false, fmt.Errorf("read the rights of role %s: %w", m.cfg.AgentRole, err)
 	}

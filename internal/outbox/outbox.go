@@ -11,6 +11,7 @@
 //	icache.cursor                     one row at most: how far the agent has come
 //	icache.tables                     one row per mapped relation: (relation regclass, name text, definition text)
 //	icache.rules                      (name text primary key, mark text); the rules under which changes were applied last
+//	icache.purges                     (agent, sink, key, since); what CDNs have not acknowledged yet
 //	icache.meta                       (key text primary key, value text); 'version' is the version of these objects
 //
 // The two sequences are control words: last_value is not under MVCC, so a
@@ -74,6 +75,9 @@ func (n Names) Tables() string { return n.Ident("tables") }
 // Rules returns the quoted name of the table of the rules under which changes
 // were applied last.
 func (n Names) Rules() string { return n.Ident("rules") }
+
+// Purges returns the quoted name of the table of what CDNs have not acknowledged yet.
+func (n Names) Purges() string { return n.Ident("purges") }
 
 // Meta returns the quoted name of the key-value table.
 func (n Names) Meta() string { return n.Ident("meta") }

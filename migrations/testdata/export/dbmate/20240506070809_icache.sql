@@ -74,6 +74,16 @@ CREATE UNLOGGED TABLE "icache"."rules" (
 );
 REVOKE ALL ON "icache"."rules" FROM PUBLIC;
 
+-- missing: table purges
+CREATE UNLOGGED TABLE "icache"."purges" (
+  agent text NOT NULL, -- the process that will do it; another takes over what it left
+  sink  text NOT NULL, -- the CDN, as the config names it
+  key   text NOT NULL,
+  since timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (agent, sink, key)
+);
+REVOKE ALL ON "icache"."purges" FROM PUBLIC;
+
 -- missing: table tables
 CREATE TABLE "icache"."tables" (
   relation   regclass PRIMARY KEY,
@@ -476,6 +486,9 @@ DROP TABLE IF EXISTS "icache"."meta";
 
 -- unmapped: table tables
 DROP TABLE IF EXISTS "icache"."tables";
+
+-- unmapped: table purges
+DROP TABLE IF EXISTS "icache"."purges";
 
 -- unmapped: table rules
 DROP TABLE IF EXISTS "icache"."rules";

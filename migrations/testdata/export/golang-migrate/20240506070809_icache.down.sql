@@ -48,6 +48,9 @@ DROP TABLE IF EXISTS "icache"."meta";
 -- unmapped: table tables
 DROP TABLE IF EXISTS "icache"."tables";
 
+-- unmapped: table purges
+DROP TABLE IF EXISTS "icache"."purges";
+
 -- unmapped: table rules
 DROP TABLE IF EXISTS "icache"."rules";
 
