@@ -98,6 +98,16 @@ func TestDriftIsNamed(t *testing.T) {
 	require.Equal(t, doctor.OK, b.examine(t)["triggers"].Level)
 }
 
+func TestTempFileLimitIsNamed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.NotContains(t, b.examine(t), "temp_file_limit")
+	b.exec(t, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET temp_file_limit = %L', current_database(), '1GB'); END $$")
+	f := b.examine(t)["temp_file_limit"]
+	require.Equal(t, doctor.Warning, f.Level)
+	require.Equal(t, "1GB", f.Found)
+}
+
 func TestNothingInstalled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
