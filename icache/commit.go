@@ -139,7 +139,7 @@ func (f *Fragment) store(b []byte) error {
 // set is the command that stores the fragment. What this process remembers of
 // it changes too.
 func (f *Fragment) set(ctx context.Context, rdb redis.Cmdable, b []byte) *redis.StatusCmd {
-	f.c.memo.set(f.plan.name, f.entry.extra)
+	f.plan.remember(f.c, f.entry.extra)
 	f.c.payloads.set(f.plan.name, f.entry)
 	return rdb.Set(ctx, f.plan.fragment, b, expiry(f.entry.expires))
 }

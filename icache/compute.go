@@ -7,7 +7,7 @@ import (
 
 // compute prepares the computation of a fragment that can be stored.
 func (f *Fragment) compute() {
-	f.col = &collector{c: f.c, parent: f.parent, flight: f.flight, static: f.plan.tokens}
+	f.col = &collector{c: f.c, parent: f.scope.col, flight: f.flight, static: f.plan.tokens}
 	inner := f.ctx
 	if f.flight != nil {
 		var stop func()
@@ -42,10 +42,10 @@ func (f *Fragment) degrade(o Outcome, why string, err error) error {
 // computeUncached prepares a computation whose result is not stored, and which
 // keeps the fragments around it from being stored: nobody knows its version.
 func (f *Fragment) computeUncached(o Outcome, why string, err error) {
-	if f.parent != nil {
-		f.parent.forbid()
+	if f.scope.col != nil {
+		f.scope.col.forbid()
 	}
-	f.col = &collector{c: f.c, parent: f.parent, static: f.plan.tokens, noStore: true}
+	f.col = &collector{c: f.c, parent: f.scope.col, static: f.plan.tokens, noStore: true}
 	f.inner = withCollector(f.ctx, f.col)
 	f.event.Outcome, f.event.Why, f.event.Err, f.event.Version = o, why, err, 0
 	f.startClock()

@@ -54,9 +54,8 @@ func fetchLocal[T any](ctx context.Context, c *Cache, key string, tokens []strin
 	if e == nil {
 		return v, false
 	}
-	if rawKindOf[T]() == rawString && e.entry.codec == codecRaw {
-		v = asString[T](text(e.entry.payload)) // no allocation
-	} else if v, ok = decodeLocal[T](fc.codec, e.entry); !ok {
+	v, err := decoded[T](fc.codec, e.entry)
+	if err != nil {
 		return v, false
 	}
 	if len(c.cfg.hooks) == 0 {
@@ -70,18 +69,46 @@ func fetchLocal[T any](ctx context.Context, c *Cache, key string, tokens []strin
 	return v, true
 }
 
-func decodeLocal[T any](codec Codec, e *entry) (T, bool) {
-	var v T
-	if err := decode(codec, e.codec, e.payload, &v); err != nil {
-		var zero T
-		return zero, false
+// decoded returns the value of a fragment. A string shares its memory.
+func decoded[T any](codec Codec, e *entry) (v T, err error) {
+	if rawKindOf[T]() == rawString && e.codec == codecRaw {
+		return asString[T](text(e.payload)), nil
 	}
-	return v, true
+	return decodeNew[T](codec, e)
 }
 
+// decodeNew allocates, even for a string; so it is a function of its own.
+func decodeNew[T any](codec Codec, e *entry) (T, error) {
+	var v, zero T
+	if err := decode(codec, e.codec, e.payload, &v); err != nil {
+		return zero, err
+	}
+	return v, nil
+}
+
+// fetch is a hit from Redis, which needs nothing that a Fragment keeps, or
+// else computes.
 func fetch[T any](ctx context.Context, c *Cache, key string, tokens []string, fn func(ctx context.Context) (T, error), opts []FetchOption) (T, error) {
+	u := c.use(ctx, key, tokens, opts)
+	if u.scope.bypass || ctx.Err() != nil || c.cfg.verify > 0 {
+		return fetchSlow(u, nil, fn)
+	}
+	look, err := c.lookup(ctx, u.plan, u.fc)
+	if err == nil && look.current && !look.lapsed {
+		if v, err := decoded[T](u.fc.codec, look.entry); err == nil {
+			u.report(look.vals, look.extra, look.extraVals, look.entry.expires)
+			u.served(&look)
+			return v, nil
+		}
+	}
+	return fetchSlow(u, &attempt{look, err}, fn)
+}
+
+// fetchSlow is the rest of fetch; first is the lookup that has been made.
+func fetchSlow[T any](u use, first *attempt, fn func(ctx context.Context) (T, error)) (T, error) {
 	var v T
-	f := c.fragment(ctx, key, tokens, opts, nil)
+	f := newFragment(u, nil)
+	f.first = first
 	f.accept = func(e *entry) error { return decodeInto(f.fc.codec, e, &v) }
 	f.later = func(f *Fragment) { _, _ = run(f, fn) } // its error is in the event
 	if err := f.begin(); err != nil {
@@ -89,7 +116,7 @@ func fetch[T any](ctx context.Context, c *Cache, key string, tokens []string, fn
 		return zero, err
 	}
 	if f.Hit() {
-		if c.cfg.verify > 0 && f.event.Outcome <= HitLocal && rand.Float64() < c.cfg.verify {
+		if f.c.cfg.verify > 0 && f.event.Outcome <= HitLocal && rand.Float64() < f.c.cfg.verify {
 			verify(f, fn)
 		}
 		return v, nil

@@ -12,12 +12,8 @@ import (
 // callers that cannot put the computation into a function, such as template
 // engines; everybody else uses [Fetch]. A Fragment belongs to one goroutine.
 type Fragment struct {
-	c      *Cache
-	ctx    context.Context
-	fc     *fetchConfig
-	plan   *plan
-	parent *collector
-	bypass bool
+	use
+	first  *attempt // the first lookup, if it has been made
 	accept func(*entry) error
 	// later computes the fragment in the background with another Fragment;
 	// nil if the caller cannot be called back.
@@ -34,7 +30,6 @@ type Fragment struct {
 	// servedStale: the computation failed and StaleOnError applies.
 	servedStale bool
 
-	start    time.Time
 	computed time.Time // when the computation began
 	event    Event
 }
@@ -45,7 +40,7 @@ type Fragment struct {
 // waiting for it. The error is the context's, [ErrBusy], or that of another
 // caller's computation.
 func (c *Cache) Begin(ctx context.Context, key string, tokens []string, opts ...FetchOption) (*Fragment, error) {
-	f := c.fragment(ctx, key, tokens, opts, func(e *entry) error {
+	f := newFragment(c.use(ctx, key, tokens, opts), func(e *entry) error {
 		if e.codec != codecRaw {
 			return errFormat
 		}
@@ -57,13 +52,9 @@ func (c *Cache) Begin(ctx context.Context, key string, tokens []string, opts ...
 	return f, nil
 }
 
-func (c *Cache) fragment(ctx context.Context, key string, tokens []string, opts []FetchOption, accept func(*entry) error) *Fragment {
-	fc, sc := c.options(opts), scopeOf(ctx)
-	f := &Fragment{
-		c: c, ctx: ctx, fc: fc, plan: c.plan(key, tokens, fc), parent: sc.col, bypass: sc.bypass, accept: accept,
-		start: time.Now(), event: Event{Key: key},
-	}
-	f.event.Tokens = f.plan.tokens
+func newFragment(u use, accept func(*entry) error) *Fragment {
+	f := &Fragment{use: u, accept: accept}
+	f.event.Key, f.event.Tokens = u.plan.key, u.plan.tokens
 	return f
 }
 
@@ -71,7 +62,7 @@ func (f *Fragment) begin() error {
 	if err := f.ctx.Err(); err != nil {
 		return f.fail(err)
 	}
-	if f.bypass {
+	if f.scope.bypass {
 		f.computeUncached(Skipped, WhyBypass, nil)
 		return nil
 	}
@@ -84,7 +75,7 @@ func (f *Fragment) begin() error {
 // resolve ends with a hit or with f computing.
 func (f *Fragment) resolve() error {
 	for range 8 {
-		look, err := f.c.lookup(f.ctx, f.plan, f.fc)
+		look, err := f.lookup()
 		if err != nil {
 			return f.degrade(Degraded, WhyError, err)
 		}
@@ -104,7 +95,7 @@ func (f *Fragment) resolve() error {
 			fl.leave()
 			return nil
 		}
-		if f.parent.leads(fl) {
+		if f.scope.col.leads(fl) {
 			fl.leave()
 			break
 		}
@@ -118,6 +109,21 @@ func (f *Fragment) resolve() error {
 	}
 	f.compute()
 	return nil
+}
+
+// attempt is the outcome of a lookup.
+type attempt struct {
+	look lookup
+	err  error
+}
+
+// lookup looks the fragment up, unless that has just been done.
+func (f *Fragment) lookup() (lookup, error) {
+	if a := f.first; a != nil {
+		f.first = nil
+		return a.look, a.err
+	}
+	return f.c.lookup(f.ctx, f.plan, f.fc)
 }
 
 func (f *Fragment) setLook(l lookup) {
@@ -148,7 +154,7 @@ func (f *Fragment) tryHit() bool {
 		return false
 	}
 	e := f.look.entry
-	f.report(f.look.extra, f.look.extraVals, e.expires)
+	f.report(f.look.vals, f.look.extra, f.look.extraVals, e.expires)
 	f.hit(o, e, f.look.version())
 	return true
 }
@@ -171,21 +177,6 @@ func (f *Fragment) fail(err error) error {
 	f.event.Redis = time.Since(f.start)
 	f.c.hookFetch(f.ctx, &f.event)
 	return err
-}
-
-// report tells the fragment around f what f depends on, with values that were
-// read before the data.
-func (f *Fragment) report(extra []string, extraVals []uint64, expires time.Time) {
-	if f.parent == nil {
-		return
-	}
-	if f.parent.c != f.c {
-		f.parent.forbid() // its tokens are in another Redis
-		return
-	}
-	f.parent.add(f.plan.tokens, f.look.vals)
-	f.parent.add(extra, extraVals)
-	f.parent.limit(expires)
 }
 
 // Hit reports whether Bytes has the fragment.
@@ -247,16 +238,16 @@ func (f *Fragment) Abort(err error) {
 // reportComputed is report for a fragment that f has computed itself. An
 // uncached one has told the fragments around it already.
 func (f *Fragment) reportComputed(expires time.Time) {
-	if f.parent == nil || f.look.vals == nil {
+	if f.scope.col == nil || f.look.vals == nil {
 		return
 	}
 	f.col.mu.Lock()
 	extra, forbidden := maps.Clone(f.col.extra), f.col.noStore
 	f.col.mu.Unlock()
-	f.report(nil, nil, expires)
-	f.parent.addMap(extra)
+	f.report(f.look.vals, nil, nil, expires)
+	f.scope.col.addMap(extra)
 	if forbidden {
-		f.parent.forbid()
+		f.scope.col.forbid()
 	}
 }
 

@@ -96,8 +96,9 @@ func (e *entry) append(dst []byte) ([]byte, error) {
 
 // parseEntry reads a stored fragment strictly: whatever it does not know in
 // every detail is an error, and so a miss. The payload is still compressed and
-// a part of b.
-func parseEntry(b []byte) (entry, error) {
+// a part of b. known are the extra tokens it is likely to have, whose memory it
+// uses then.
+func parseEntry(b []byte, known []string) (entry, error) {
 	var e entry
 	if len(b) < fixedHeader || b[0] != magic0 || b[1] != magic1 || b[2] != format || b[5]&^flagsKnown != 0 {
 		return e, errFormat
@@ -127,7 +128,7 @@ func parseEntry(b []byte) (entry, error) {
 	}
 	if flags&flagExtra != 0 {
 		var err error
-		if e.extra, rest, err = parseTokens(rest); err != nil {
+		if e.extra, rest, err = parseTokens(rest, known); err != nil {
 			return e, err
 		}
 	}
@@ -138,20 +139,29 @@ func parseEntry(b []byte) (entry, error) {
 	return e, nil
 }
 
-func parseTokens(b []byte) (tokens []string, rest []byte, err error) {
+func parseTokens(b []byte, known []string) (tokens []string, rest []byte, err error) {
 	count, n := binary.Uvarint(b)
 	if n <= 0 || count == 0 || count > uint64(len(b)) {
 		return nil, nil, errFormat
 	}
 	b = b[n:]
-	tokens = make([]string, count)
+	if uint64(len(known)) == count {
+		tokens = known
+	} else {
+		tokens, known = make([]string, count), nil
+	}
 	for i := range tokens {
 		size, n := binary.Uvarint(b)
 		if n <= 0 || size > uint64(len(b)-n) {
 			return nil, nil, errFormat
 		}
 		b = b[n:]
-		tokens[i] = string(b[:size])
+		if known == nil {
+			tokens[i] = string(b[:size])
+		} else if known[i] != string(b[:size]) {
+			tokens, known = append(make([]string, 0, count), known[:i]...)[:count], nil
+			tokens[i] = string(b[:size])
+		}
 		b = b[size:]
 		if i > 0 && tokens[i-1] >= tokens[i] {
 			return nil, nil, errFormat

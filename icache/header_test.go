@@ -37,7 +37,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 		b, err := e.append(bytes.Clone(prefix))
 		require.NoError(t, err)
 		require.Equal(t, prefix, b[:len(prefix)])
-		got, err := parseEntry(b[len(prefix):])
+		got, err := parseEntry(b[len(prefix):], nil)
 		require.NoError(t, err)
 		require.Equal(t, e.version, got.version)
 		require.Equal(t, e.codec, got.codec)
@@ -61,11 +61,11 @@ func TestChecksumFindsDamage(t *testing.T) {
 		damaged := bytes.Clone(b)
 		i := rapid.IntRange(0, len(b)-1).Draw(t, "at")
 		damaged[i] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
-		if got, err := parseEntry(damaged); err == nil {
+		if got, err := parseEntry(damaged, nil); err == nil {
 			require.Equal(t, 5, i, "only the flag itself can be taken away")
 			require.False(t, got.checksum)
 		}
-		_, err = parseEntry(b[:i])
+		_, err = parseEntry(b[:i], nil)
 		require.Error(t, err)
 	})
 }
@@ -74,7 +74,7 @@ func TestHeaderIsStrict(t *testing.T) {
 	t.Parallel()
 	valid, err := (&entry{version: 7, extra: []string{"a", "b"}, payload: []byte("x")}).append(nil)
 	require.NoError(t, err)
-	_, err = parseEntry(valid)
+	_, err = parseEntry(valid, nil)
 	require.NoError(t, err)
 	change := func(at int, b ...byte) []byte { return slices.Replace(bytes.Clone(valid), at, at+len(b), b...) }
 	length := binary.BigEndian.Uint16(valid[6:])
@@ -84,7 +84,7 @@ func TestHeaderIsStrict(t *testing.T) {
 		"too many tokens": change(24, 9), "no tokens": change(24, 0), "order": change(26, 'z'), "twice": change(26, 'b'),
 		"long token": change(25, 200), "flag without tokens": change(5, 0), "flag without time": change(5, 5),
 	} {
-		_, err := parseEntry(b)
+		_, err := parseEntry(b, nil)
 		require.ErrorIs(t, err, errFormat, name)
 	}
 	_, err = (&entry{extra: []string{strings.Repeat("x", 1<<16)}}).append(nil)
@@ -102,7 +102,7 @@ func FuzzParseEntry(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := parseEntry(b)
+		e, err := parseEntry(b, nil)
 		if err != nil {
 			return
 		}
@@ -110,7 +110,7 @@ func FuzzParseEntry(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := parseEntry(again)
+		back, err := parseEntry(again, nil)
 		if err != nil || back.version != e.version || !slices.Equal(back.extra, e.extra) || !bytes.Equal(back.payload, e.payload) {
 			t.Fatalf("%x became %x, %v", b, again, err)
 		}

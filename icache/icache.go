@@ -16,7 +16,6 @@ type Cache struct {
 	keys     keyPattern
 	redis    server
 	flights  flights
-	memo     *memo
 	plans    *plans
 	payloads *payloads     // WithPayloadCache
 	l1       *l1           // WithTracking
@@ -72,7 +71,7 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Cache, error) {
 	if err = errors.Join(err, cfg.err()); err != nil {
 		return nil, err
 	}
-	c := &Cache{cfg: cfg, keys: keys, redis: srv, memo: newMemo(), plans: newPlans(), payloads: newPayloads(cfg.payloadBytes)}
+	c := &Cache{cfg: cfg, keys: keys, redis: srv, plans: newPlans(), payloads: newPayloads(cfg.payloadBytes)}
 	if cfg.autoPipeline {
 		stop, err := c.redis.autoPipeline()
 		if err != nil {

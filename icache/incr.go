@@ -132,7 +132,7 @@ func (c *Cache) IncrAll(ctx context.Context) (int, error) {
 			return 0, err
 		}
 	}
-	return c.scan(ctx)
+	return c.scan(ctx, c.keys.glob(), everyToken)
 }
 
 // forEachMaster calls fn for every server that holds tokens.

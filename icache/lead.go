@@ -7,7 +7,7 @@ import "time"
 func (f *Fragment) follow(fl *flight) (again bool, err error) {
 	defer fl.leave()
 	var patience <-chan time.Time
-	if f.parent != nil {
+	if f.scope.col != nil {
 		// The one f waits for may in turn wait for a fragment around f.
 		t := time.NewTimer(f.fc.leaseWait)
 		defer t.Stop()
@@ -44,7 +44,7 @@ func (f *Fragment) follow(fl *flight) (again bool, err error) {
 	if f.accept(fl.entry) != nil {
 		return false, nil
 	}
-	f.report(fl.entry.extra, vals, fl.entry.expires)
+	f.report(f.look.vals, fl.entry.extra, vals, fl.entry.expires)
 	f.hit(Shared, fl.entry, fl.entry.version)
 	return false, nil
 }

@@ -76,7 +76,7 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 		// that stored it may have read some data long before such a token, and
 		// two differences could cancel out. One MGET reads everything at one
 		// moment; a pipeline to several servers does not.
-		extra = c.memo.get(p.name)
+		extra = p.found.Load().extra
 	}
 	tokens, tokenKeys := p.tokens, p.tokenKeys
 	l := lookup{vals: make([]uint64, len(p.tokens))}
@@ -86,35 +86,29 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 		l.pinned = len(unknown) < len(tokens)
 		tokens, tokenKeys = pick(tokens, unknown), pick(tokenKeys, unknown)
 	}
-	n := len(tokens)
-	args := p.mget
-	if local != nil || len(extra) > 0 || l.pinned {
-		args = make([]any, 1, n+len(extra)+3)
-		args[0] = "mget"
-		for _, k := range tokenKeys {
-			args = append(args, k)
-		}
-		for _, t := range extra {
-			args = append(args, c.keys.key(t))
-		}
-		if local == nil {
-			args = append(args, p.fragment)
-		}
-		if c.cfg.guard {
-			args = append(args, c.guardKey())
-		}
+	var cmds *commands
+	if l.pinned {
+		cmds = c.commands(tokenKeys, extra, p.fragment)
+	} else {
+		cmds = p.commands(c, extra)
+	}
+	args := cmds.whole
+	if local != nil {
+		args = cmds.checks
 	}
 	var filling *fill
 	if c.l1 != nil && !l.pinned {
 		filling = c.l1.begin(p.tokens, extra)
 	}
-	var raw []any
+	var space [16][]byte
+	raw := values(space[:0])
 	var err error
 	if len(args) > 1 {
-		if raw, err = c.redis.mgetArgs(ctx, c.redis.reads, args); err != nil {
+		if raw, err = c.redis.mgetArgs(ctx, c.redis.reads, args, raw); err != nil {
 			return l, redisError("read fragment", err)
 		}
 	}
+	n := len(tokens)
 	vals := l.vals
 	if pin != nil {
 		vals = make([]uint64, n)
@@ -126,7 +120,7 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 		l.vals[u] = vals[i]
 	}
 	l.static = sum(l.vals)
-	l.lapsed = c.cfg.guard && raw[len(raw)-1] == nil
+	l.lapsed = c.cfg.guard && raw[n+len(extra)] == nil
 	known, ok := parseAll(raw[n : n+len(extra)])
 	if local != nil {
 		if ok && local.version == l.static+sum(known) {
@@ -136,25 +130,24 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 			}
 			return l, nil
 		}
-		raw, err = c.redis.mget(ctx, c.redis.reads, []string{p.fragment})
-		if err != nil {
+		if raw, err = c.redis.mget(ctx, c.redis.reads, []string{p.fragment}); err != nil {
 			return l, redisError("read fragment", err)
 		}
-		n, extra, known, ok = 0, nil, nil, true
+		extra, known, ok = nil, nil, true
 	}
-	stored, found := raw[n+len(extra)].(string)
-	if !found {
+	stored := raw[len(raw)-1]
+	if stored == nil {
 		l.why = WhyAbsent
 		return l, nil
 	}
-	e, bad := parseEntry(readOnly(stored))
+	e, bad := parseEntry(stored, extra)
 	if bad != nil {
 		l.why = WhyFormat
 		return l, nil //nolint:nilerr // a fragment that cannot be read is a miss
 	}
 	if !slices.Equal(extra, e.extra) {
 		filling = nil // of other tokens
-		c.memo.set(p.name, e.extra)
+		p.remember(c, e.extra)
 		if known, ok, err = c.readExtra(ctx, e.extra); err != nil {
 			return l, err
 		}
@@ -221,17 +214,14 @@ func (c *Cache) readExtra(ctx context.Context, tokens []string) ([]uint64, bool,
 	return vals, ok, nil
 }
 
-func parseAll(raw []any) ([]uint64, bool) {
+func parseAll(raw values) ([]uint64, bool) {
 	if len(raw) == 0 {
 		return nil, true
 	}
 	vals := make([]uint64, len(raw))
 	for i, r := range raw {
-		s, ok := r.(string)
-		if !ok {
-			return nil, false
-		}
-		if vals[i], ok = parseToken(s); !ok {
+		var ok bool
+		if vals[i], ok = parseToken(r); !ok {
 			return nil, false
 		}
 	}

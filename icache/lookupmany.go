@@ -57,12 +57,12 @@ func (c *Cache) readMany(ctx context.Context, fragments []*Fragment) ([]lookup, 
 			l.vals = append(l.vals, vals[at[t]])
 		}
 		l.static = sum(l.vals)
-		stored, found := raw[len(tokens)+i].(string)
-		if !found {
+		stored := raw[len(tokens)+i]
+		if stored == nil {
 			l.why = WhyAbsent
 			continue
 		}
-		e, err := parseEntry(readOnly(stored))
+		e, err := parseEntry(stored, f.plan.found.Load().extra)
 		if err != nil {
 			l.why = WhyFormat
 			continue
@@ -79,10 +79,8 @@ func (c *Cache) readMany(ctx context.Context, fragments []*Fragment) ([]lookup, 
 			return nil, redisError("read tokens", err)
 		}
 		for i, r := range raw {
-			if s, ok := r.(string); ok {
-				if v, ok := parseToken(s); ok {
-					more[extra[i]] = v
-				}
+			if v, ok := parseToken(r); ok {
+				more[extra[i]] = v
 			}
 		}
 	}
@@ -96,7 +94,7 @@ func (c *Cache) readMany(ctx context.Context, fragments []*Fragment) ([]lookup, 
 			v, found := more[t]
 			known[j], ok = v, ok && found
 		}
-		c.memo.set(f.plan.name, l.entry.extra)
+		f.plan.remember(c, l.entry.extra)
 		if l.finish(f.fc, known, ok); l.current {
 			c.payloads.set(f.plan.name, l.entry)
 		}

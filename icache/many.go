@@ -27,7 +27,7 @@ func FetchMany[T any](ctx context.Context, c *Cache, reqs []Request, load func(c
 	out := make([]T, len(reqs))
 	b := &batch{c: c, ctx: ctx, fragments: make([]*Fragment, len(reqs))}
 	for i, r := range reqs {
-		f := c.fragment(ctx, r.Key, r.Tokens, opts, nil)
+		f := newFragment(c.use(ctx, r.Key, r.Tokens, opts), nil)
 		f.accept = func(e *entry) error { return decodeInto(f.fc.codec, e, &out[i]) }
 		b.fragments[i] = f
 	}
@@ -87,7 +87,7 @@ func (b *batch) begin() error {
 	if err := b.ctx.Err(); err != nil {
 		return b.fail(err)
 	}
-	if first.bypass {
+	if first.scope.bypass {
 		b.uncached(Skipped, WhyBypass, nil)
 		return nil
 	}
@@ -107,7 +107,7 @@ func (b *batch) begin() error {
 		return nil
 	}
 	b.missing = b.missing[:0]
-	col := &collector{c: b.c, parent: first.parent}
+	col := &collector{c: b.c, parent: first.scope.col}
 	b.inner = withCollector(b.ctx, col)
 	for i, f := range b.fragments {
 		f.setLook(looks[i])

@@ -7,12 +7,13 @@ import (
 	"hash/maphash"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/maypok86/otter/v2"
 )
 
 // plan is what a Fetch has to read. It is kept for the next Fetch of the same
-// fragment and never changed.
+// fragment.
 type plan struct {
 	key      string // as given
 	declared []string
@@ -22,7 +23,52 @@ type plan struct {
 	fragment  string   // its key in Redis
 	tokens    []string // sorted, with groups and generation
 	tokenKeys []string // in Redis
-	mget      []any    // the command that reads everything, if there are no extra tokens
+
+	plain *commands // without extra tokens
+	// found has the extra tokens that the stored fragment was last seen with,
+	// so that they are read in the same round trip. Forgetting them, with the
+	// plan, costs a second one. Only this part of a plan changes.
+	found atomic.Pointer[commands]
+}
+
+// commands are the MGETs for a fragment with some extra tokens.
+type commands struct {
+	extra  []string
+	checks []any // of the tokens, the extra tokens, the guard's lease
+	whole  []any // of the same and the fragment
+}
+
+// commands makes the MGETs that read the given tokens, the extra ones, and a
+// fragment.
+func (c *Cache) commands(tokenKeys, extra []string, fragment string) *commands {
+	keys := make([]string, 0, len(tokenKeys)+len(extra)+2)
+	keys = append(keys, tokenKeys...)
+	for _, t := range extra {
+		keys = append(keys, c.keys.key(t))
+	}
+	if c.cfg.guard {
+		keys = append(keys, c.guardKey())
+	}
+	whole := mgetArgs(append(keys, fragment)) // the largest comes last
+	return &commands{extra, whole[:len(whole)-1 : len(whole)-1], whole}
+}
+
+// commands returns those for the given extra tokens.
+func (p *plan) commands(c *Cache, extra []string) *commands {
+	if len(extra) == 0 {
+		return p.plain
+	}
+	if f := p.found.Load(); slices.Equal(f.extra, extra) {
+		return f
+	}
+	return c.commands(p.tokenKeys, extra, p.fragment)
+}
+
+// remember keeps the extra tokens of the stored fragment.
+func (p *plan) remember(c *Cache, extra []string) {
+	if !slices.Equal(p.found.Load().extra, extra) {
+		p.found.Store(p.commands(c, slices.Clone(extra)))
+	}
 }
 
 // plans remembers plans by a hash of what they are made from.
@@ -32,7 +78,7 @@ type plans struct {
 }
 
 func newPlans() *plans {
-	return &plans{otter.Must(&otter.Options[uint64, *plan]{MaximumSize: 4096}), maphash.MakeSeed()}
+	return &plans{otter.Must(&otter.Options[uint64, *plan]{MaximumSize: 10_000}), maphash.MakeSeed()}
 }
 
 func (ps *plans) hash(key string, tokens, vary []string) uint64 {
@@ -62,22 +108,10 @@ func (c *Cache) plan(key string, tokens []string, fc *fetchConfig) *plan {
 	}
 	p.fragment = c.fragmentKey(p.name)
 	p.tokenKeys = c.tokenKeys(p.tokens)
-	keys := append(slices.Clone(p.tokenKeys), p.fragment)
-	if c.cfg.guard {
-		keys = append(keys, c.guardKey())
-	}
-	p.mget = mgetArgs(keys)
+	p.plain = c.commands(p.tokenKeys, nil, p.fragment)
+	p.found.Store(p.plain)
 	c.plans.c.Set(hash, p)
 	return p
-}
-
-func mgetArgs(keys []string) []any {
-	args := make([]any, 0, len(keys)+1)
-	args = append(args, "mget")
-	for _, k := range keys {
-		args = append(args, k)
-	}
-	return args
 }
 
 // FragmentKey returns the key under which Fetch stores the fragment with the
@@ -123,27 +157,4 @@ func (c *Cache) options(opts []FetchOption) *fetchConfig {
 		o(&fc)
 	}
 	return &fc
-}
-
-// memo remembers the extra tokens of fragments by name, so that they are read
-// in the same round trip as the others. Forgetting costs a second round trip.
-type memo struct {
-	c *otter.Cache[string, []string]
-}
-
-func newMemo() *memo {
-	return &memo{otter.Must(&otter.Options[string, []string]{MaximumSize: 10_000})}
-}
-
-func (m *memo) get(name string) []string {
-	extra, _ := m.c.GetIfPresent(name)
-	return extra
-}
-
-func (m *memo) set(name string, extra []string) {
-	if len(extra) == 0 {
-		m.c.Invalidate(name)
-		return
-	}
-	m.c.Set(name, extra)
 }

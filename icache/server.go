@@ -17,12 +17,17 @@ type server struct {
 	read    redis.UniversalClient // for Fetch: short timeouts
 	reads   redis.UniversalClient // for the MGETs of Fetch: read, perhaps pipelined
 	cluster bool
-	timeout time.Duration
+	limit   *deadlines
 	warning error
 }
 
+// context bounds one round trip of a Fetch.
+func (s *server) context(ctx context.Context) (context.Context, context.CancelFunc) {
+	return s.limit.context(ctx)
+}
+
 func newServer(rdb redis.UniversalClient, timeout time.Duration) (server, error) {
-	s := server{rdb: rdb, read: rdb, reads: rdb, timeout: timeout}
+	s := server{rdb: rdb, read: rdb, reads: rdb, limit: &deadlines{timeout: timeout}}
 	switch c := rdb.(type) {
 	case nil:
 		return s, errors.New("icache: the redis client is nil")
@@ -51,46 +56,6 @@ func newServer(rdb redis.UniversalClient, timeout time.Duration) (server, error)
 		s.cluster = true
 	}
 	return s, nil
-}
-
-// context bounds one round trip.
-func (s *server) context(ctx context.Context) (context.Context, context.CancelFunc) {
-	if s.timeout <= 0 {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, s.timeout)
-}
-
-// mget returns the values of keys: a string, or nil for an absent key.
-func (s *server) mget(ctx context.Context, rdb redis.UniversalClient, keys []string) ([]any, error) {
-	return s.mgetArgs(ctx, rdb, mgetArgs(keys))
-}
-
-// mgetArgs is mget for a command that has been made before. It does not change
-// args.
-func (s *server) mgetArgs(ctx context.Context, rdb redis.UniversalClient, args []any) ([]any, error) {
-	if !s.cluster {
-		cmd := redis.NewSliceCmd(ctx, args...)
-		_ = rdb.Process(ctx, cmd) // the command has the error
-		return cmd.Result()
-	}
-	pipe := rdb.Pipeline()
-	cmds := make([]*redis.StringCmd, len(args)-1)
-	for i, k := range args[1:] {
-		cmds[i] = redis.NewStringCmd(ctx, "get", k)
-		_ = pipe.Process(ctx, cmds[i])
-	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	vals := make([]any, len(cmds))
-	for i, cmd := range cmds {
-		switch v, err := cmd.Result(); {
-		case err == nil:
-			vals[i] = v
-		case !isNil(err):
-			return nil, err
-		}
-	}
-	return vals, nil
 }
 
 // chunk is some of a list of token keys, by position, that one run of a script

@@ -23,8 +23,8 @@ func (f *Fragment) tryStale(d time.Duration) bool {
 	if !f.staleWithin(d) || f.look.inflate(f.fc) != nil || f.accept(f.look.entry) != nil {
 		return false
 	}
-	if f.parent != nil {
-		f.parent.forbid()
+	if f.scope.col != nil {
+		f.scope.col.forbid()
 	}
 	f.hit(StaleHit, f.look.entry, f.look.entry.version)
 	return true
@@ -37,8 +37,8 @@ func (f *Fragment) Stale() ([]byte, bool) {
 		return nil, false
 	}
 	f.event.Outcome = StaleHit
-	if f.parent != nil {
-		f.parent.forbid()
+	if f.scope.col != nil {
+		f.scope.col.forbid()
 	}
 	return f.look.entry.payload, true
 }
@@ -46,10 +46,9 @@ func (f *Fragment) Stale() ([]byte, bool) {
 // computeLater hands the flight that f leads to a computation in the
 // background. It reports false if the cache is closed.
 func (f *Fragment) computeLater() bool {
-	g := &Fragment{
-		c: f.c, ctx: withCollector(context.WithoutCancel(f.ctx), nil), fc: f.fc, plan: f.plan, accept: f.accept,
-		look: f.look, flight: f.flight, start: time.Now(), event: f.event,
-	}
+	u := f.use
+	u.ctx, u.scope, u.start = withCollector(context.WithoutCancel(f.ctx), nil), scope{}, time.Now()
+	g := &Fragment{use: u, look: f.look, flight: f.flight, event: f.event}
 	// The entry is f's to serve; g only ever looks for a newer one.
 	if e := f.look.entry; e != nil {
 		clone := *e

@@ -34,12 +34,12 @@ func (c *Cache) Values(ctx context.Context, tokens ...string) (map[string]uint64
 		return nil, redisError("read tokens", err)
 	}
 	for i, v := range vals {
-		s, ok := v.(string)
-		if !ok {
+		if v == nil {
 			continue
 		}
-		if out[tokens[i]], ok = parseToken(s); !ok {
-			return nil, tokenError(tokens[i], keys[i], s)
+		var ok bool
+		if out[tokens[i]], ok = parseToken(v); !ok {
+			return nil, tokenError(tokens[i], keys[i], string(v))
 		}
 	}
 	return out, nil
@@ -62,19 +62,16 @@ func (c *Cache) readTokens(ctx context.Context, rdb redis.UniversalClient, token
 
 // parseOrSeed turns the replies for tokens into values. Absent tokens are
 // created, or count 0 under WithLegacyCounters. It reports whether any was.
-func (c *Cache) parseOrSeed(ctx context.Context, rdb redis.UniversalClient, tokens, keys []string, raw []any, vals []uint64) (seeded bool, err error) {
+func (c *Cache) parseOrSeed(ctx context.Context, rdb redis.UniversalClient, tokens, keys []string, raw values, vals []uint64) (seeded bool, err error) {
 	var absent []int
 	for i := range tokens {
-		switch v := raw[i].(type) {
-		case nil:
+		if raw[i] == nil {
 			absent = append(absent, i)
-		case string:
-			var ok bool
-			if vals[i], ok = parseToken(v); !ok {
-				return false, tokenError(tokens[i], keys[i], v)
-			}
-		default:
-			return false, unexpected("token value", v)
+			continue
+		}
+		var ok bool
+		if vals[i], ok = parseToken(raw[i]); !ok {
+			return false, tokenError(tokens[i], keys[i], string(raw[i]))
 		}
 	}
 	if len(absent) == 0 || c.cfg.legacy {
@@ -106,7 +103,7 @@ func (c *Cache) seed(ctx context.Context, rdb redis.UniversalClient, tokens, key
 		for j, s := range out {
 			a := absent[chunks[i].at[j]]
 			var ok bool
-			if vals[a], ok = parseToken(s); !ok {
+			if vals[a], ok = parseToken(readOnly(s)); !ok {
 				return tokenError(tokens[a], keys[a], s)
 			}
 		}

@@ -78,12 +78,19 @@ func sum(values []uint64) Version {
 }
 
 // parseToken parses the value of a token strictly: decimal digits only.
-func parseToken(s string) (uint64, bool) {
-	if s == "" || s[0] == '+' {
-		return 0, false
+func parseToken(b []byte) (v uint64, ok bool) {
+	const safe = 19 // digits that cannot overflow
+	if len(b) == 0 || len(b) > safe {
+		v, err := strconv.ParseUint(string(b), 10, 64)
+		return v, err == nil
 	}
-	v, err := strconv.ParseUint(s, 10, 64)
-	return v, err == nil
+	for _, d := range b {
+		if d -= '0'; d > 9 {
+			return 0, false
+		}
+		v = 10*v + uint64(d)
+	}
+	return v, true
 }
 
 // keyPattern makes the Redis key of a token and back.

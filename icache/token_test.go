@@ -67,11 +67,11 @@ func TestSumOfGrowingValues(t *testing.T) {
 
 func TestParseToken(t *testing.T) {
 	t.Parallel()
-	v, ok := parseToken("1795400279134781")
+	v, ok := parseToken([]byte("1795400279134781"))
 	require.True(t, ok)
 	require.Equal(t, uint64(1795400279134781), v)
 	for _, s := range []string{"", "-1", "+1", "1.5", "1e3", " 1", "0x10", "1_000", "18446744073709551616", "abc"} {
-		_, ok := parseToken(s)
+		_, ok := parseToken([]byte(s))
 		require.False(t, ok, s)
 	}
 }

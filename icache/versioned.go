@@ -33,7 +33,7 @@ func (c *Cache) GetVersioned(ctx context.Context, key string, v Version) ([]byte
 	if err != nil {
 		return nil, redisError("read fragment", err)
 	}
-	e, err := parseEntry(raw)
+	e, err := parseEntry(raw, nil)
 	if err != nil {
 		return nil, ErrMiss
 	}
