@@ -19,7 +19,7 @@ import (
 )
 
 const soakRules = `  - table: icache_soak.counts
-    tokens: ["count:{id}", "counted:{id}:{n}"]
+    tokens: ["count:{{{id}}}", "counted:{{{id}}}:{n}"]
 `
 
 // ground is what a fault is done to. The agents reach the servers through

@@ -19,7 +19,8 @@ const readTimeout = 5 * time.Second
 func (c *Check) read(ctx context.Context, i int) {
 	r := &c.rows[i]
 	r.mu.Lock()
-	acked, committed := r.acked, int64(len(r.committed))
+	epoch := c.epoch.Load()
+	acked, forgotten, committed := r.acked, r.forgotten, int64(len(r.committed))
 	r.mu.Unlock()
 	start := time.Now()
 	rctx, cancel := context.WithTimeout(ctx, readTimeout)
@@ -39,7 +40,10 @@ func (c *Check) read(ctx context.Context, i int) {
 	if !computed {
 		c.report.hits.Add(1)
 	}
-	if got < acked {
+	switch {
+	case got < forgotten, got < acked && c.epoch.Load() != epoch:
+		c.report.forgot(time.Since(c.start) - time.Duration(c.forgotAt.Load()))
+	case got < acked:
 		c.report.violation(fmt.Sprintf("row %d: read %d, but %d had been acknowledged before the read began at %s",
 			i+1, got, acked, start.Format(time.RFC3339Nano)))
 	}
@@ -70,7 +74,7 @@ func newReader(cache *icache.Cache) (func(context.Context, int, func(context.Con
 	}
 	var turn atomic.Uint64
 	return func(ctx context.Context, id int, load func(context.Context) (int64, error)) (int64, error) {
-		token := fmt.Sprintf("count:%d", id+1)
+		token := rowToken(id)
 		if turn.Add(1)%2 == 0 {
 			return icache.Fetch(ctx, cache, "count", []string{token}, load)
 		}

@@ -15,18 +15,20 @@ type Report struct {
 	Commits     uint64   `json:"commits"`
 	Reads       uint64   `json:"reads"`
 	Hits        uint64   `json:"hits"`
-	Violations  uint64   `json:"violations"`     // must be 0
-	Lost        int      `json:"lost"`           // must be 0
-	Unacked     uint64   `json:"unacknowledged"` // commits without an acknowledgement in 20 s
-	Stale       uint64   `json:"stale_reads"`    // between commit and increment
-	StaleP50    float64  `json:"stale_p50_ms"`   // how old what they missed was
-	StaleP99    float64  `json:"stale_p99_ms"`   //
-	StaleMax    float64  `json:"stale_max_ms"`   // the longest time from a commit to a read that did not see it
-	AckP50      float64  `json:"ack_p50_ms"`     // commit to acknowledged increment
-	AckP99      float64  `json:"ack_p99_ms"`     //
-	AckMax      float64  `json:"ack_max_ms"`     //
-	WriteErrors uint64   `json:"write_errors"`   // statements that failed, for whatever reason
-	ReadErrors  uint64   `json:"read_errors"`    //
+	Violations  uint64   `json:"violations"`       // must be 0
+	Lost        int      `json:"lost"`             // must be 0
+	Unacked     uint64   `json:"unacknowledged"`   // commits without an acknowledgement in time
+	Forgotten   uint64   `json:"forgotten"`        // reads that missed what Redis had acknowledged and forgot; see Check.Forget
+	ForgotMax   float64  `json:"forgotten_max_ms"` // how long after it forgot
+	Stale       uint64   `json:"stale_reads"`      // between commit and increment
+	StaleP50    float64  `json:"stale_p50_ms"`     // how old what they missed was
+	StaleP99    float64  `json:"stale_p99_ms"`     //
+	StaleMax    float64  `json:"stale_max_ms"`     // the longest time from a commit to a read that did not see it
+	AckP50      float64  `json:"ack_p50_ms"`       // commit to acknowledged increment
+	AckP99      float64  `json:"ack_p99_ms"`       //
+	AckMax      float64  `json:"ack_max_ms"`       //
+	WriteErrors uint64   `json:"write_errors"`     // statements that failed, for whatever reason
+	ReadErrors  uint64   `json:"read_errors"`      //
 	Examples    []string `json:"violations_found,omitempty"`
 }
 
@@ -40,6 +42,9 @@ func (r Report) String() string {
 	fmt.Fprintf(&b, "violations %d, lost %d\n", r.Violations, r.Lost)
 	fmt.Fprintf(&b, "commit → acknowledged: p50 %.2f ms, p99 %.2f ms, max %.0f ms; unacknowledged %d\n", r.AckP50, r.AckP99, r.AckMax, r.Unacked)
 	fmt.Fprintf(&b, "stale reads %d; commit → stale read: p50 %.2f ms, p99 %.2f ms, max %.0f ms\n", r.Stale, r.StaleP50, r.StaleP99, r.StaleMax)
+	if r.Forgotten > 0 {
+		fmt.Fprintf(&b, "reads that missed what redis forgot: %d, until %.0f ms after\n", r.Forgotten, r.ForgotMax)
+	}
 	fmt.Fprintf(&b, "errors: %d writes, %d reads\n", r.WriteErrors, r.ReadErrors)
 	for _, e := range r.Examples {
 		fmt.Fprintln(&b, "violation:", e)
@@ -54,9 +59,10 @@ const (
 
 type collector struct {
 	commits, reads, hits, unacked, violations, staleReads atomic.Uint64
-	writeErrors, readErrors                               atomic.Uint64
+	writeErrors, readErrors, forgotten                    atomic.Uint64
 
 	mu       sync.Mutex
+	forgets  time.Duration // the longest time after Redis forgot
 	acks     samples
 	stales   samples
 	examples []string
@@ -109,6 +115,13 @@ func (c *collector) stale(d time.Duration) {
 	c.stales.add(d)
 }
 
+func (c *collector) forgot(after time.Duration) {
+	c.forgotten.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgets = max(c.forgets, after)
+}
+
 func (c *collector) violation(what string) {
 	c.violations.Add(1)
 	c.mu.Lock()
@@ -125,6 +138,7 @@ func (c *collector) report() Report {
 		Commits: c.commits.Load(), Reads: c.reads.Load(), Hits: c.hits.Load(), Violations: c.violations.Load(),
 		Unacked: c.unacked.Load(), Stale: c.staleReads.Load(), WriteErrors: c.writeErrors.Load(), ReadErrors: c.readErrors.Load(),
 		StaleP50: c.stales.quantile(.5), StaleP99: c.stales.quantile(.99), StaleMax: ms(c.stales.max),
-		AckP50: c.acks.quantile(.5), AckP99: c.acks.quantile(.99), AckMax: ms(c.acks.max), Examples: c.examples,
+		AckP50: c.acks.quantile(.5), AckP99: c.acks.quantile(.99), AckMax: ms(c.acks.max),
+		Forgotten: c.forgotten.Load(), ForgotMax: ms(c.forgets), Examples: c.examples,
 	}
 }

@@ -11,9 +11,18 @@
 //	lost            after everything has come to rest a read is still stale.
 //	                There must be none.
 //
-// A commit counts as acknowledged when the token that is its alone (the rule
-// has a template with the count in it) is in Redis: the agent sends the tokens
-// of one change in order, so the token of the row has been incremented then.
+// A commit counts as acknowledged when Redis shows one of these:
+//
+//   - The token that is its alone (the rule has a template with the count in
+//     it). The agent sends the tokens of one change in order, so the token of
+//     the row has been incremented then. Both are in one slot of a Cluster.
+//   - A generation token that is greater than it was at some time after the
+//     commit: everything has been outdated since.
+//   - No token of the row: whoever creates it gives it a value that it never
+//     had, which is what a Redis without memory is left with.
+//
+// Some writes are transactions that stay open for a while, so that their ids
+// become visible late.
 package soak
 
 import (
@@ -22,6 +31,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -37,8 +47,17 @@ var Table = mapping.TableName{Schema: "icache_soak", Name: "counts"}
 
 // Rule is what the agent must map [Table] with.
 func Rule() mapping.Rule {
-	return mapping.Rule{Table: Table, Tokens: []string{"count:{id}", "counted:{id}:{n}"}}
+	return mapping.Rule{Table: Table, Tokens: []string{rowTemplate, commitTemplate}}
 }
+
+// The inner braces stay: they have a Cluster keep both tokens in one slot.
+const (
+	rowTemplate    = "count:{{{id}}}"
+	commitTemplate = "counted:{{{id}}}:{n}"
+)
+
+func rowToken(i int) string             { return fmt.Sprintf("count:{%d}", i+1) }
+func commitToken(i int, n int64) string { return fmt.Sprintf("counted:{%d}:%d", i+1, n) }
 
 // Config says how to check.
 type Config struct {
@@ -47,11 +66,17 @@ type Config struct {
 	// Cache that readers use. TokenKey is its pattern for tokens.
 	Cache    *icache.Cache
 	TokenKey string
+	// Also are servers that must show an acknowledgement too: the replicas, with
+	// an agent that waits for them.
+	Also []redis.Cmdable
 
 	// Rows defaults to 50, Writers to 4, Readers to 8.
 	Rows, Writers, Readers int
 	// Pause between two writes of a writer. Defaults to 5 ms.
 	Pause time.Duration
+	// AckTimeout is how long a writer waits for an acknowledgement before it
+	// goes on. Defaults to 20 seconds: a fault may hold up the agent for so long.
+	AckTimeout time.Duration
 	// Settle bounds how long everything may take to come to rest at the end.
 	// Defaults to 30 seconds.
 	Settle time.Duration
@@ -62,9 +87,16 @@ type Config struct {
 
 // Check is one run.
 type Check struct {
-	cfg    Config
-	rows   []row
-	report collector
+	cfg     Config
+	servers []redis.Cmdable
+	rows    []row
+	report  collector
+	start   time.Time
+	caught  []atomic.Int64 // per writer: when its last acknowledged commit was committed, since start
+
+	// epoch counts how often Redis has forgotten; see [Check.Forget].
+	epoch    atomic.Int64
+	forgotAt atomic.Int64 // since start
 }
 
 // row is what is known of one row. Only its writer changes it.
@@ -72,6 +104,7 @@ type row struct {
 	mu        sync.Mutex
 	committed []time.Time // committed[n-1]: when count n had been committed
 	acked     int64       // the highest count whose increment is acknowledged
+	forgotten int64       // the same, before Redis forgot it
 }
 
 // New prepares a check on a table made by [Prepare].
@@ -80,8 +113,9 @@ func New(cfg Config) (*Check, error) {
 		return nil, errors.New("soak: DB, Redis, Cache and TokenKey must be set")
 	}
 	cfg.Rows, cfg.Writers, cfg.Readers = or(cfg.Rows, 50), or(cfg.Writers, 4), or(cfg.Readers, 8)
-	cfg.Pause, cfg.Settle = or(cfg.Pause, 5*time.Millisecond), or(cfg.Settle, 30*time.Second)
-	c := &Check{cfg: cfg, rows: make([]row, cfg.Rows)}
+	cfg.Pause, cfg.Settle, cfg.AckTimeout = or(cfg.Pause, 5*time.Millisecond), or(cfg.Settle, 30*time.Second), or(cfg.AckTimeout, 20*time.Second)
+	c := &Check{cfg: cfg, rows: make([]row, cfg.Rows), start: time.Now(), caught: make([]atomic.Int64, cfg.Writers)}
+	c.servers = append([]redis.Cmdable{cfg.Redis}, cfg.Also...)
 	if c.cfg.Read == nil {
 		read, err := newReader(cfg.Cache)
 		if err != nil {
@@ -135,6 +169,41 @@ func (c *Check) Run(ctx context.Context) (Report, error) {
 	r := c.report.report()
 	r.Seconds, r.Lost = time.Since(start).Seconds(), lost
 	return r, nil
+}
+
+// Forget says that Redis has lost, or may have lost, some of what it had
+// acknowledged: that it has restarted from a snapshot, or failed over. To be
+// called while it does not answer. What had been acknowledged until then counts
+// as that no longer; reads that miss it are counted apart.
+func (c *Check) Forget() {
+	c.forgotAt.Store(int64(time.Since(c.start)))
+	c.epoch.Add(1)
+	for i := range c.rows {
+		r := &c.rows[i]
+		r.mu.Lock()
+		r.forgotten, r.acked = max(r.forgotten, r.acked), 0
+		r.mu.Unlock()
+	}
+}
+
+// Recovered waits until a commit of each writer has been acknowledged that
+// was committed after the call, and returns how long that took.
+func (c *Check) Recovered(ctx context.Context) (time.Duration, error) {
+	called := time.Since(c.start)
+	for {
+		behind := false
+		for w := range c.caught {
+			behind = behind || c.caught[w].Load() <= int64(called)
+		}
+		took := time.Since(c.start) - called
+		if !behind {
+			return took, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return took, fmt.Errorf("not everything is acknowledged %s after the fault: %w", took.Round(time.Millisecond), err)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // rest waits until every row reads as it is in the database, and returns how

@@ -127,7 +127,7 @@ func TestMistakesAreFound(t *testing.T) {
 	for name, m := range map[string]mistakes{
 		"the version is read after the data": {read: func(c *icache.Cache) func(context.Context, int, func(context.Context) (int64, error)) (int64, error) {
 			return func(ctx context.Context, id int, load func(context.Context) (int64, error)) (int64, error) {
-				token, key := fmt.Sprintf("count:%d", id+1), fmt.Sprintf("wrong:%d", id)
+				token, key := fmt.Sprintf("count:{%d}", id+1), fmt.Sprintf("wrong:%d", id)
 				v, err := c.GetSum(ctx, token)
 				if err != nil {
 					return 0, err
