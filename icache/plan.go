@@ -50,7 +50,7 @@ func (c *Cache) commands(tokenKeys, extra []string, fragment string) *commands {
 		keys = append(keys, c.guardKey())
 	}
 	whole := mgetArgs(append(keys, fragment)) // the largest comes last
-	return &commands{extra, whole[:len(whole)-1 : len(whole)-1], whole}
+	return &commands{extra, whole[: len(whole)-1 : len(whole)-1], whole}
 }
 
 // commands returns those for the given extra tokens.
