@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/icache-go/icache-agent/icache"
+	"github.com/icache-go/icache-agent/internal/cdn"
 	"github.com/icache-go/icache-agent/listener"
 	"github.com/icache-go/icache-agent/mapping"
 )
@@ -49,6 +50,9 @@ type Config struct {
 	// Zero means that there is none.
 	Lease time.Duration
 
+	// Sinks are the CDNs at which tokens are purged after they were bumped.
+	Sinks []cdn.Sink
+
 	// WaitReplicas is how many replicas must have a bump before it counts as
 	// acknowledged (WAIT). Not with a Redis Cluster.
 	WaitReplicas int
@@ -67,6 +71,7 @@ type Agent struct {
 	guard    *guard
 	bumper   bumper
 	settle   *settler
+	purger   *cdn.Purger // nil if there are no sinks
 	reload   reloadState
 	cache    *icache.Cache
 	listener *listener.Listener
@@ -123,7 +128,17 @@ func New(cfg Config) (*Agent, error) {
 	if a.bumper, err = waitFor(cfg.WaitReplicas, cache, cfg.Redis); err != nil {
 		return nil, err
 	}
+	a.purger, err = cdn.New(cdn.Config{
+		Sinks: cfg.Sinks, Connect: connect, Schema: lc.Schema, Changed: func() { a.listener.Refresh() }, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if a.purger != nil {
+		a.metrics.registry.MustRegister(&cdnCollector{a.purger.Status})
+	}
 	a.settle = newSettler(a.bumper, &standbys{connect: connect, log: cfg.Logger}, a.metrics, cfg.Logger)
+	a.settle.purger = a.purger
 	a.metrics.reloaded()
 	a.watch = &redisWatch{rdb: cfg.Redis, every: redisCheckEvery, replay: a.replay, metrics: a.metrics, log: cfg.Logger}
 	a.applier = newApplier(&a.mapper, a.bumper, a.lookups, a.feed, a.metrics, a.recent, a.settle, cfg.Logger)
@@ -133,6 +148,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.guard = &guard{cache: cache, rdb: cfg.Redis, lease: cfg.Lease, confirm: a.watch.check, metrics: a.metrics}
 	a.applier.guard = a.guard
+	a.applier.purges = purges{Purger: a.purger, leading: func() time.Time { return a.listener.Stats().Since }}
 	a.applier.redis = redisMarks{known: a.watch.known, leading: func() time.Time { return a.listener.Stats().Since }}
 	lc.Handler, lc.Canary = a.applier, a.guard.every()
 	if a.listener, err = listener.New(lc); err != nil {
@@ -161,6 +177,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { a.watch.run(ctx); return nil })
 	g.Go(func() error { a.discover(ctx); return nil })
 	g.Go(func() error { a.settle.run(ctx); return nil })
+	g.Go(func() error { a.purger.Run(ctx); return nil })
 	if ln != nil {
 		g.Go(func() error { return a.serve(ctx, ln) })
 	}
@@ -208,6 +225,14 @@ func (a *Agent) replay(ctx context.Context, why string, recent bool) error {
 		if err := a.bumper.IncrMany(ctx, tokens); err != nil {
 			return fmt.Errorf("bump recent tokens after %s: %w", why, err)
 		}
+	}
+	// Pages may have been rendered meanwhile from what Redis had outdated, and forgotten that.
+	if !complete {
+		a.purger.AddAll(time.Now(), "")
+	}
+	a.purger.Add(time.Now(), tokens)
+	if err := a.purger.Save(ctx); err != nil {
+		return fmt.Errorf("keep the purges of recent tokens after %s: %w", why, err)
 	}
 	a.metrics.replays.Inc()
 	return nil

@@ -54,6 +54,7 @@ type applier struct {
 
 	installed *installedState
 	settle    *settler
+	purges    purges
 	guard     *guard
 	redis     redisMarks
 }
@@ -242,6 +243,7 @@ func (a *applier) Reset(ctx context.Context, reason string) error {
 		return fmt.Errorf("bump the generation: %w", err)
 	}
 	a.recent.everything(time.Now())
+	a.purges.AddAll(time.Now(), "")
 	a.metrics.resets.Inc()
 	a.settleAll()
 	a.feed.publish([]Event{{Time: time.Now(), Kind: "reset", Tokens: []string{"*"}, Reason: reason}})
@@ -257,6 +259,7 @@ func (a *applier) bump(ctx context.Context, tokens []string) error {
 	a.metrics.bumpSeconds.Observe(time.Since(start).Seconds())
 	a.metrics.bumps.Add(float64(len(tokens)))
 	a.recent.add(start, tokens)
+	a.purges.Add(time.Now(), tokens)
 	return nil
 }
 

@@ -42,6 +42,7 @@ func (r *redisMarks) adopt(ctx context.Context, a *applier, changed bool) error 
 			return fmt.Errorf("bump the generation: %w", err)
 		}
 		a.recent.everything(time.Now())
+		a.purges.AddAll(time.Now(), "")
 		a.metrics.replays.Inc()
 		a.settleAll()
 	}

@@ -77,6 +77,7 @@ func (a *applier) Marks(installed map[string]string) map[string]string {
 	}
 	a.metrics.due.Set(float64(len(due)))
 	a.redis.add(marks)
+	a.purges.add(marks)
 	return marks
 }
 
@@ -86,6 +87,7 @@ func (a *applier) Adopt(ctx context.Context, changed []string) error {
 	if err := a.redis.adopt(ctx, a, slices.Contains(changed, redisMark)); err != nil {
 		return err
 	}
+	a.purges.adopt(ctx, a, changed)
 	var tokens []string
 	for _, name := range changed {
 		rule := a.next.Rule(name)
@@ -108,13 +110,27 @@ func (a *applier) Adopt(ctx context.Context, changed []string) error {
 		a.log.InfoContext(ctx, "agent: outdated what new or changed rules may have missed",
 			"tables", strings.Join(changed, " "), "tokens", strings.Join(tokens, " "))
 	}
+	if len(changed) > 0 {
+		// None of this comes again once the marks are kept.
+		if err := a.purges.Save(ctx); err != nil {
+			return err
+		}
+	}
 	a.mapper = a.next
 	clear(a.warned)
 	return nil
 }
 
 // Unsettled implements [listener.Settler].
-func (a *applier) Unsettled() time.Time { return a.settle.oldest() }
+func (a *applier) Unsettled() time.Time {
+	// In this order: what has been bumped a second time is given over to be purged
+	// before it counts as settled.
+	t := a.settle.oldest()
+	if o := a.purges.Oldest(); !o.IsZero() && (t.IsZero() || o.Before(t)) {
+		t = o
+	}
+	return t
+}
 
 // settleAll has everything outdated once more for every delay that a rule has.
 func (a *applier) settleAll() {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/icache-go/icache-agent/internal/cdn"
 	"github.com/icache-go/icache-agent/mapping"
 )
 
@@ -45,6 +46,7 @@ func (d delay) step() time.Duration {
 type settler struct {
 	cache    bumper
 	standbys *standbys
+	purger   *cdn.Purger
 	metrics  *metrics
 	log      *slog.Logger
 	max      int
@@ -187,6 +189,7 @@ func (s *settler) bump(ctx context.Context, w *wait) error {
 		if _, err := s.cache.IncrAll(ctx); err != nil {
 			return err
 		}
+		s.purger.AddAll(w.first, "")
 	}
 	// Closed: nobody writes to it any more.
 	tokens := make([]string, 0, len(w.tokens))
@@ -197,6 +200,7 @@ func (s *settler) bump(ctx context.Context, w *wait) error {
 		if err := s.cache.IncrMany(ctx, tokens); err != nil {
 			return err
 		}
+		s.purger.Add(w.first, tokens)
 	}
 	s.metrics.settled.Add(float64(len(tokens)))
 	if w.delay.replicas && w.target != replayed {

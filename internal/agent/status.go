@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/icache-go/icache-agent/internal/cdn"
 	"github.com/icache-go/icache-agent/listener"
 )
 
@@ -20,6 +21,7 @@ type Status struct {
 	Postgres listener.Stats `json:"postgres"`
 	Redis    RedisStatus    `json:"redis"`
 	Guard    GuardStatus    `json:"guard"`
+	CDN      []cdn.Status   `json:"cdn,omitempty"`
 	Config   ConfigStatus   `json:"config"`
 	Tables   []TableStatus  `json:"tables"`
 	Recent   []Event        `json:"recent"`
@@ -38,7 +40,7 @@ type TableStatus struct {
 func (a *Agent) Status() Status {
 	s := Status{
 		Version: a.cfg.Version, Started: a.started,
-		Postgres: a.listener.Stats(), Redis: a.watch.status(), Guard: a.guard.report(), Config: a.reload.status(), Recent: a.feed.last(),
+		Postgres: a.listener.Stats(), Redis: a.watch.status(), Guard: a.guard.report(), CDN: a.purger.Status(), Config: a.reload.status(), Recent: a.feed.last(),
 	}
 	for _, r := range a.mapper.Load().Rules() {
 		name := r.Rule.Table.String()
@@ -87,6 +89,9 @@ func (s Status) WriteText(w io.Writer) error {
 	if s.Guard.Lease != "0s" {
 		line("guard", "lease of %s, renewed %d times by this agent, last %s", s.Guard.Lease, s.Guard.Renewals, ago(s.Guard.Renewed))
 	}
+	for _, c := range s.CDN {
+		line("cdn", "%s: %s", c.Name, describeCDN(c))
+	}
 	line("changes", "%d applied in %d transactions, last %s", s.Postgres.Changes, s.Postgres.Transactions, ago(s.Postgres.LastChange))
 	line("outbox", "%d bytes, overflow %t", s.Postgres.OutboxBytes, s.Postgres.Overflow)
 	line("resets", "%d%s", s.Postgres.Resets, reasonSuffix(s.Postgres.LastResetReason))
@@ -99,6 +104,15 @@ func (s Status) WriteText(w io.Writer) error {
 		}
 	}
 	return tw.Flush()
+}
+
+// describeCDN says in one line how purges go.
+func describeCDN(c cdn.Status) string {
+	text := fmt.Sprintf("%s, %d keys purged, last %s, %d pending", c.Cache, c.Purged, ago(c.LastSuccess), c.Pending)
+	if c.Error != "" {
+		text += fmt.Sprintf(", FAILING, the oldest for %s: %s", time.Since(c.Oldest).Round(time.Second), c.Error)
+	}
+	return text
 }
 
 func reasonSuffix(reason string) string {
