@@ -57,6 +57,10 @@ type Config struct {
 	// acknowledged (WAIT). Not with a Redis Cluster.
 	WaitReplicas int
 
+	// ForeignReaders says that there are readers that know neither group tokens
+	// nor the generation: each token of a group is bumped by itself.
+	ForeignReaders bool
+
 	// Version of the program, for people and metrics.
 	Version string
 	// Logger defaults to one that discards.
@@ -125,7 +129,11 @@ func New(cfg Config) (*Agent, error) {
 	lc.Logger = cfg.Logger
 	connect := func(ctx context.Context) (*pgx.Conn, error) { return connectPrimary(ctx, lc.URL) }
 	a.lookups = newLookups(connect, cfg.Logger)
-	if a.bumper, err = waitFor(cfg.WaitReplicas, cache, cfg.Redis); err != nil {
+	a.bumper = cache
+	if cfg.ForeignReaders {
+		a.bumper = &foreign{cache: cache, log: cfg.Logger}
+	}
+	if a.bumper, err = waitFor(cfg.WaitReplicas, a.bumper, cache.LeaseKey(), cfg.Redis); err != nil {
 		return nil, err
 	}
 	a.purger, err = cdn.New(cdn.Config{

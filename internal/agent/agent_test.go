@@ -53,6 +53,7 @@ type bundle struct {
 	url          string
 	options      options
 	cacheOptions []icache.Option
+	prefix       string
 }
 
 type options struct {
@@ -61,6 +62,7 @@ type options struct {
 	rules    []mapping.Rule // those of the agent; the triggers are always made for rules()
 	load     func(context.Context) (*agent.Loaded, error)
 	discover bool
+	foreign  bool
 
 	postgresURL string // a server of the test's own
 	agentURL    string // the same for the agent, otherwise written
@@ -92,6 +94,7 @@ func setup(t *testing.T, opt options) *bundle {
 	require.NoError(t, err)
 	b.rdb = redis.NewClient(ro)
 	t.Cleanup(func() { _ = b.rdb.Close() })
+	b.prefix = prefix
 	b.cacheOptions = []icache.Option{icache.WithPrefix(prefix), icache.WithTokenKey(prefix + "t:{token}")}
 	b.cache, err = icache.New(b.rdb, b.cacheOptions...)
 	require.NoError(t, err)
@@ -120,7 +123,7 @@ func (b *bundle) start(t *testing.T, rules []mapping.Rule) {
 	require.NoError(t, err)
 	a, err := agent.New(agent.Config{
 		Postgres: listener.Config{URL: b.url}, Redis: b.rdb, CacheOptions: b.cacheOptions, Rules: rules,
-		Load: b.options.load, Discover: b.options.discover,
+		Load: b.options.load, Discover: b.options.discover, ForeignReaders: b.options.foreign,
 		HTTPListener: ln, Version: "test", Logger: b.options.logger,
 	})
 	require.NoError(t, err)
@@ -145,6 +148,8 @@ func (b *bundle) start(t *testing.T, rules []mapping.Rule) {
 	t.Cleanup(func() { _ = b.stop() })
 	require.Eventually(t, func() bool { return a.Status().Ready && a.Status().Postgres.Leader }, 20*time.Second, 10*time.Millisecond)
 }
+
+func (b *bundle) cacheKey(token string) string { return b.prefix + "t:" + token }
 
 func (b *bundle) exec(t *testing.T, sql string) {
 	t.Helper()

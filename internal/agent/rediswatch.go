@@ -85,10 +85,11 @@ func (w *redisWatch) known(ctx context.Context) string {
 func (w *redisWatch) check(ctx context.Context) error {
 	w.one.Lock()
 	defer w.one.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, 2*w.every+time.Second)
-	defer cancel()
-	nodes, err := redisNodes(ctx, w.rdb)
-	if ctx.Err() != nil && err != nil && context.Cause(ctx) == context.Canceled {
+	// Bumping again may take longer than asking: there may be many keys to scan.
+	asking, cancel := context.WithTimeout(ctx, 2*w.every+time.Second)
+	nodes, err := redisNodes(asking, w.rdb)
+	cancel()
+	if err != nil && context.Cause(ctx) == context.Canceled {
 		return err
 	}
 	identity, version := identityOf(nodes)

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/icache-go/icache-agent/icache"
 )
 
 // waitTimeout is how long the replicas of Redis have to take over a bump.
@@ -22,10 +20,10 @@ type replicated struct {
 	replicas int
 }
 
-// waitFor returns the cache itself if no replica has to be waited for.
-func waitFor(replicas int, cache *icache.Cache, rdb redis.UniversalClient) (bumper, error) {
+// waitFor returns the bumper itself if no replica has to be waited for.
+func waitFor(replicas int, b bumper, leaseKey string, rdb redis.UniversalClient) (bumper, error) {
 	if replicas == 0 {
-		return cache, nil
+		return b, nil
 	}
 	if replicas < 0 {
 		return nil, fmt.Errorf("agent: Config.WaitReplicas is %d, want 0 or more", replicas)
@@ -33,7 +31,7 @@ func waitFor(replicas int, cache *icache.Cache, rdb redis.UniversalClient) (bump
 	if _, ok := rdb.(*redis.ClusterClient); ok {
 		return nil, errors.New("agent: replicas of a Redis Cluster cannot be waited for (leave out redis.wait_replicas)")
 	}
-	return &replicated{bumper: cache, rdb: rdb, key: cache.LeaseKey() + ":wait", replicas: replicas}, nil
+	return &replicated{bumper: b, rdb: rdb, key: leaseKey + ":wait", replicas: replicas}, nil
 }
 
 func (r *replicated) IncrMany(ctx context.Context, tokens []string) error {

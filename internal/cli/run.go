@@ -73,7 +73,8 @@ func (a *app) run(cmd *cobra.Command, watch bool) error {
 		Discover:     len(cfg.Patterns()) > 0,
 		Load:         a.loader(a.configOptions(cmd.Flags()), cfg, log),
 		HTTPListen:   cfg.HTTP.Listen,
-		ReplayWindow: replayWindow(cfg), Lease: cfg.Redis.Lease, WaitReplicas: cfg.Redis.WaitReplicas, Version: version(), Logger: log,
+		ReplayWindow: replayWindow(cfg), Lease: cfg.Redis.Lease, WaitReplicas: cfg.Redis.WaitReplicas, ForeignReaders: cfg.Redis.ForeignReaders(),
+		Version: version(), Logger: log,
 	})
 	if err != nil {
 		return err

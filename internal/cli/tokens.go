@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/icache-go/icache-agent/icache"
+	"github.com/icache-go/icache-agent/internal/agent"
 	"github.com/icache-go/icache-agent/internal/config"
 )
 
@@ -42,7 +43,14 @@ ATTACH or DETACH PARTITION, DROP TABLE, loads with session_replication_role = re
 						return err
 					}
 				}
-				if err := c.IncrMany(ctx, args); err != nil {
+				bump := c.IncrMany
+				if cfg.Redis.ForeignReaders() {
+					bump = func(ctx context.Context, tokens []string) error {
+						_, err := agent.IncrForeign(ctx, c, tokens)
+						return err
+					}
+				}
+				if err := bump(ctx, args); err != nil {
 					return err
 				}
 				return a.printTokens(ctx, c, args)

@@ -32,11 +32,14 @@ func TestBumpAndGet(t *testing.T) {
 	for _, token := range []string{"movies", "movie:*", "genre:*"} {
 		require.Contains(t, "\n"+printed, "\n"+token+"\t")
 	}
+	movie := get("movie:42")
+	w.ok(t, "bump", "--table", "movies")
+	require.Greater(t, get("movie:42"), movie, "readers of a token_key that is not the default may not know groups")
 	r := w.run(t, "bump", "--table", "films")
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.stderr, "public.movies")
 
-	movie := get("movie:42")
+	movie = get("movie:42")
 	all := decode[struct{ Bumped int }](t, w.ok(t, "bump", "--all", "--json"))
 	require.GreaterOrEqual(t, all.Bumped, 4)
 	require.Greater(t, get("movie:42"), movie)

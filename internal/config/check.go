@@ -23,6 +23,7 @@ func (c *Config) check(l *layer) {
 	}
 	report("postgres.wake", settings["postgres.wake"].check(c.Postgres.Wake))
 	report("redis.absent_tokens", settings["redis.absent_tokens"].check(c.Redis.AbsentTokens))
+	report("redis.readers", settings["redis.readers"].check(c.Redis.Readers))
 	report("log.level", settings["log.level"].check(c.Log.Level))
 	report("log.format", settings["log.format"].check(c.Log.Format))
 	report("postgres.url", checkPostgres(c.Postgres.URL))

@@ -41,6 +41,7 @@ type Redis struct {
 	URLFile      string        `koanf:"url_file" doc:"File that holds the URL, for a secret; in place of url. A relative path starts from the directory of this file."`
 	TokenKey     string        `koanf:"token_key" doc:"Redis key of a token; {token} stands for the token."`
 	AbsentTokens string        `koanf:"absent_tokens" jsonschema:"enum=create,enum=skip" doc:"What a bump does to a token that is not in Redis: create it (right for every reader) or skip it (only if all readers create the tokens that they depend on, as the library does)."`
+	Readers      string        `koanf:"readers" jsonschema:"enum=auto,enum=icache,enum=any" doc:"Who reads the tokens: icache, which stands for readers that know group tokens and the generation, as the library does; or any, such as a Django site. For the latter a bulk change bumps each token of its groups that is there, which takes a scan of all keys. auto is any where token_key is not the default."`
 	ReplayWindow time.Duration `koanf:"replay_window" doc:"After a failover or restart of Redis, what was bumped within this time is bumped again. 0s means nothing is."`
 	Lease        time.Duration `koanf:"lease" doc:"How long the lease of the guard lasts, which the agent renews as long as changes get through. Caches made with icache.WithGuard serve nothing later than this after the commit that outdated it, even with the agent killed or cut off. 0s means no lease; such caches then serve nothing."`
 	WaitReplicas int           `koanf:"wait_replicas" doc:"Replicas of Redis that must have a bump before it counts as acknowledged (WAIT). Changes wait while there are fewer. Not for a Cluster."`
@@ -80,13 +81,22 @@ func Default() *Config {
 			LockTimeout: 2 * time.Second,
 		},
 		Redis: Redis{
-			TokenKey:     "icache:t:{token}",
+			TokenKey:     defaultTokenKey,
 			AbsentTokens: "create",
+			Readers:      "auto",
 			ReplayWindow: time.Minute,
 		},
 		HTTP: HTTP{Listen: "127.0.0.1:9180"},
 		Log:  Log{Level: "info", Format: "text"},
 	}
+}
+
+const defaultTokenKey = "icache:t:{token}"
+
+// ForeignReaders reports whether there are readers that know neither group
+// tokens nor the generation.
+func (r Redis) ForeignReaders() bool {
+	return r.Readers == "any" || r.Readers == "auto" && r.TokenKey != defaultTokenKey
 }
 
 // File returns the path of the file that was read, "" if there was none.

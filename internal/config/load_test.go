@@ -70,7 +70,8 @@ tables:
 	require.Equal(t, config.Postgres{
 		URL: "postgres://icache:secret@db/app", Schema: "cache", Wake: "poll", OutboxLimit: 1 << 30, LockTimeout: 500 * time.Millisecond,
 	}, cfg.Postgres)
-	require.Equal(t, config.Redis{URL: "redis://localhost:6379/0", TokenKey: "shop:1:{token}", AbsentTokens: "skip", ReplayWindow: 2 * time.Minute}, cfg.Redis)
+	require.True(t, cfg.Redis.ForeignReaders(), "tokens that lie where another program has them")
+	require.Equal(t, config.Redis{URL: "redis://localhost:6379/0", TokenKey: "shop:1:{token}", AbsentTokens: "skip", Readers: "auto", ReplayWindow: 2 * time.Minute}, cfg.Redis)
 	require.Empty(t, cfg.HTTP.Listen)
 	require.Equal(t, config.Log{Level: "debug", Format: "json"}, cfg.Log)
 	require.NoError(t, cfg.RequirePostgres())

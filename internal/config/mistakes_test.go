@@ -23,7 +23,7 @@ func TestLoad_Mistakes(t *testing.T) {
 		"unknown keys": {
 			"redis:\n  timeot: 3s\n  tokn_key: x\ntable: []\nschema: x\nnonsense: 1\n",
 			[]string{
-				`:2:3: unknown key "timeot" in redis (known keys: url, url_file, token_key, absent_tokens, replay_window, lease, wait_replicas)`,
+				`:2:3: unknown key "timeot" in redis (known keys: url, url_file, token_key, absent_tokens, readers, replay_window, lease, wait_replicas)`,
 				`:3:3: unknown key "tokn_key" in redis (did you mean "token_key"?)`,
 				`:4:1: unknown key "table" (did you mean "tables"?)`,
 				`:5:1: unknown key "schema" (it belongs into postgres)`,
@@ -77,7 +77,7 @@ func TestLoad_Mistakes(t *testing.T) {
 				`:1:30: postgres.wake must be a text, not true or false (put it in quotes: "true")`,
 				`:1:41: postgres.url must be a single value, not a list`,
 				`:1:56: postgres.url_file has no value (write one, or remove the key)`,
-				`:2:8: redis must be keys with values, not a text (known keys: url, url_file, token_key, absent_tokens, replay_window, lease, wait_replicas)`,
+				`:2:8: redis must be keys with values, not a text (known keys: url, url_file, token_key, absent_tokens, readers, replay_window, lease, wait_replicas)`,
 				`:3:16: http.listen must be a text, not a number (put it in quotes: "9180")`,
 				`:4:6: log must be keys with values, not a list (known keys: level, format)`,
 				`:5:9: tables must be a list, not keys with values (begin each item with a dash)`,

@@ -94,3 +94,25 @@ func TestRedis_Options_Errors(t *testing.T) {
 		require.ErrorAs(t, err, &bad)
 	}
 }
+
+func TestRedis_ForeignReaders(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		tokenKey, readers string
+		want              bool
+	}{
+		{"icache:t:{token}", "auto", false},
+		{"icache:t:{token}", "any", true},
+		{"shop:1:{token}", "auto", true},
+		{"shop:1:{token}", "icache", false},
+	} {
+		cfg := config.Default()
+		require.False(t, cfg.Redis.ForeignReaders())
+		cfg.Redis.TokenKey, cfg.Redis.Readers = tc.tokenKey, tc.readers
+		require.NoError(t, cfg.Validate())
+		require.Equal(t, tc.want, cfg.Redis.ForeignReaders(), tc)
+	}
+	cfg := config.Default()
+	cfg.Redis.Readers = "all"
+	require.ErrorContains(t, cfg.Validate(), `unknown redis.readers "all" (did you mean "any"?)`)
+}
