@@ -45,6 +45,7 @@ func (c *Config) check(l *layer) {
 		report("redis.token_key", &mapping.Error{Msg: fmt.Sprintf("redis.token_key %s does not hold {token} once", brief(c.Redis.TokenKey)), Hint: `write "icache:t:{token}"`})
 	}
 	report("http.listen", checkListen(c.HTTP.Listen))
+	c.checkCDNs(l)
 	c.checkTables(l)
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"slices"
 	"time"
 
 	"github.com/icache-go/icache-agent/internal/outbox"
@@ -15,6 +16,7 @@ type Config struct {
 	Redis    Redis    `koanf:"redis" doc:"The Redis, Valkey or compatible server that holds the tokens."`
 	HTTP     HTTP     `koanf:"http" doc:"Status page, metrics and health."`
 	Log      Log      `koanf:"log" doc:"The agent's log, on standard error."`
+	CDN      []CDN    `koanf:"cdn" doc:"CDNs and HTTP caches at which pages are purged, by keys, after their tokens were bumped."`
 	Tables   []Table  `koanf:"tables" doc:"One rule for each table that is watched."`
 
 	file  string
@@ -111,6 +113,10 @@ func (c *Config) Redacted() *Config {
 	redacted := *c
 	redacted.Postgres.URL = URL(c.Postgres.URL.String())
 	redacted.Redis.URL = URL(c.Redis.URL.String())
+	redacted.CDN = slices.Clone(c.CDN)
+	for i := range redacted.CDN {
+		redacted.CDN[i].URL, redacted.CDN[i].token = URL(c.CDN[i].URL.String()), ""
+	}
 	return &redacted
 }
 

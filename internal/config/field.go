@@ -25,6 +25,7 @@ type field struct {
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	sizeType     = reflect.TypeFor[Size]()
+	rateType     = reflect.TypeFor[Rate]()
 	settleType   = reflect.TypeFor[Settle]()
 	urlType      = reflect.TypeFor[URL]()
 	listType     = reflect.TypeFor[[]string]()
@@ -135,6 +136,8 @@ func (f *field) parse(text string) (any, *mapping.Error) {
 			return nil, &mapping.Error{Msg: fmt.Sprintf("%s is negative: %s", f.path, brief(text)), Hint: "use a duration from 0s up"}
 		}
 		return d, nil
+	case f.typ == rateType:
+		return parseRate(f.path, text)
 	case f.typ == sizeType:
 		s, err := ParseSize(text)
 		if err != nil {

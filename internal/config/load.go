@@ -74,6 +74,7 @@ func Load(opts Options) (*Config, []string, error) {
 		return nil, warnings, fmt.Errorf("decode configuration: %w", err)
 	}
 	cfg.readSecrets(merged)
+	cfg.readTokens(merged, opts.Environ)
 	cfg.check(merged)
 	if len(merged.problems) > 0 {
 		return nil, warnings, merged.error()
@@ -86,6 +87,7 @@ func Load(opts Options) (*Config, []string, error) {
 func (c *Config) Validate() error {
 	l := newLayer()
 	c.readSecrets(l)
+	c.readTokens(l, os.Environ())
 	c.check(l)
 	return l.error()
 }
@@ -172,24 +174,33 @@ func readSecret(l *layer, section string, url URL, file, config string) URL {
 		l.fail(pos, "both "+section+".url and "+section+".url_file", "keep one")
 		return ""
 	}
+	secret, ok := secretFile(l, section+".url_file", "the URL", file, config)
+	if ok {
+		l.at[section+".url"] = pos
+	}
+	return URL(secret)
+}
+
+// secretFile reads the file that a key names; what is what it should hold.
+func secretFile(l *layer, key, what, file, config string) (string, bool) {
+	pos := l.at[key]
 	if !filepath.IsAbs(file) && pos.Line > 0 {
 		file = filepath.Join(filepath.Dir(config), file)
 	}
 	content, err := readShort(file)
 	if err != nil {
-		l.problems = append(l.problems, &mapping.Error{Pos: pos, Msg: fmt.Sprintf("cannot read %s.url_file %s: %s", section, brief(file), cause(err)), Err: err})
-		return ""
+		l.problems = append(l.problems, &mapping.Error{Pos: pos, Msg: fmt.Sprintf("cannot read %s %s: %s", key, brief(file), cause(err)), Err: err})
+		return "", false
 	}
 	secret := strings.TrimSpace(string(content))
 	switch {
 	case len(content) > maxSecret:
-		l.fail(pos, fmt.Sprintf("%s.url_file %s is too long for a URL", section, brief(file)), "write the URL into it, and nothing else")
-		return ""
+		l.fail(pos, fmt.Sprintf("%s %s is too long for a %s", key, brief(file), strings.TrimPrefix(what, "the ")), "write "+what+" into it, and nothing else")
+		return "", false
 	case secret == "":
-		l.fail(pos, fmt.Sprintf("%s.url_file %s is empty", section, brief(file)), "write the URL into it")
+		l.fail(pos, fmt.Sprintf("%s %s is empty", key, brief(file)), "write "+what+" into it")
 	}
-	l.at[section+".url"] = pos
-	return URL(secret)
+	return secret, true
 }
 
 // readShort reads a file, but not much more than a URL can have.

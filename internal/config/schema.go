@@ -64,6 +64,8 @@ func scalarSchema(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "string", Pattern: durationPattern, Examples: []any{"500ms", "2s", "1h30m"}}
 	case settleType:
 		return &jsonschema.Schema{Type: "string", Pattern: `^(replicas|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`, Examples: []any{"2s", settleReplicas}}
+	case rateType:
+		return &jsonschema.Schema{Type: "string", Pattern: rateText.String(), Examples: []any{"10/s", "300/min"}}
 	case sizeType:
 		return &jsonschema.Schema{Type: "string", Pattern: sizePattern, Examples: []any{"64kB", "256MB", "1GB"}}
 	case urlType:

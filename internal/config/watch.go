@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -59,6 +60,9 @@ func NeedRestart(before, after *Config) []string {
 		if was[path] != is[path] {
 			paths = append(paths, path)
 		}
+	}
+	if !reflect.DeepEqual(before.CDN, after.CDN) {
+		paths = append(paths, "cdn")
 	}
 	slices.Sort(paths)
 	return paths
