@@ -23,6 +23,8 @@ type Cache interface {
 	Limits() Limits
 	// String says which cache it is, without secrets. Another name is another cache.
 	String() string
+	// Close ends connections that are idle.
+	Close()
 }
 
 // Limits bound the keys of a request.

@@ -31,6 +31,9 @@ func (c *Cloudflare) Limits() Limits { return Limits{Keys: 100, Bytes: 100 << 10
 // String implements [Cache].
 func (c *Cloudflare) String() string { return "cloudflare zone " + c.Zone }
 
+// Close implements [Cache].
+func (c *Cloudflare) Close() { c.Client.CloseIdleConnections() }
+
 // Purge implements [Cache].
 func (c *Cloudflare) Purge(ctx context.Context, keys []string) error {
 	return c.send(ctx, map[string]any{"tags": keys})

@@ -31,6 +31,9 @@ func (f *Fastly) Limits() Limits { return Limits{Keys: 256, Bytes: 256 << 10} }
 // String implements [Cache].
 func (f *Fastly) String() string { return "fastly service " + f.Service }
 
+// Close implements [Cache].
+func (f *Fastly) Close() { f.Client.CloseIdleConnections() }
+
 // Purge implements [Cache].
 func (f *Fastly) Purge(ctx context.Context, keys []string) error {
 	body, err := json.Marshal(map[string][]string{"surrogate_keys": keys})

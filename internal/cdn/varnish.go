@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/icache-go/icache-agent/tmpl/httpcache"
@@ -31,7 +32,16 @@ func (v *Varnish) Key(token string) string { return httpcache.Varnish.Tag(token)
 func (v *Varnish) Limits() Limits { return Limits{Keys: 256, Bytes: 6 << 10} }
 
 // String implements [Cache].
-func (v *Varnish) String() string { return "varnish " + v.URL }
+func (v *Varnish) String() string {
+	u, err := url.Parse(v.URL)
+	if err != nil {
+		return "varnish"
+	}
+	return "varnish " + u.Scheme + "://" + u.Host
+}
+
+// Close implements [Cache].
+func (v *Varnish) Close() { v.Client.CloseIdleConnections() }
 
 // Purge implements [Cache].
 func (v *Varnish) Purge(ctx context.Context, keys []string) error {

@@ -16,7 +16,7 @@ import (
 func (a *app) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check connections, poolers, rights, drift and the settings of both servers",
+		Short: "Check connections, poolers, rights, drift, CDNs and the settings of both servers",
 		Long: `Checks everything around the agent that can be set up wrongly, and says of each finding
 what it means and what to do. Changes nothing. Exits 3 if a finding is serious.`,
 		Args: noArgs,
@@ -52,10 +52,16 @@ func (a *app) doctor(cmd *cobra.Command) error {
 		return err
 	}
 	defer rdb.Close()
+	sinks, err := openSinks(cfg)
+	if err != nil {
+		return err
+	}
+	defer closeSinks(sinks)
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 	defer cancel()
 	findings, err := doctor.Examine(ctx, doctor.Config{
 		Schema: cfg.Postgres.Schema, Rules: rules, TokenKey: cfg.Redis.TokenKey, Redis: rdb,
+		Sinks:     sinks,
 		SizeLimit: sizeLimit(cfg), AgentRole: cfg.Postgres.AgentRole, WriterRole: cfg.Postgres.WriterRole,
 		Connect: func(ctx context.Context) (*pgx.Conn, error) { return connectPostgres(ctx, cfg, "icache-agent doctor") },
 	})

@@ -65,11 +65,17 @@ func (a *app) run(cmd *cobra.Command, watch bool) error {
 	if err != nil {
 		return err
 	}
+	sinks, err := openSinks(cfg)
+	if err != nil {
+		return err
+	}
+	defer closeSinks(sinks)
 	ag, err := agent.New(agent.Config{
 		Postgres: listener.Config{
 			URL: string(cfg.Postgres.URL), Schema: cfg.Postgres.Schema, Wake: listener.Wake(cfg.Postgres.Wake),
 		},
 		Redis: rdb, CacheOptions: opts, Rules: rules,
+		Sinks:        sinks,
 		Discover:     len(cfg.Patterns()) > 0,
 		Load:         a.loader(a.configOptions(cmd.Flags()), cfg, log),
 		HTTPListen:   cfg.HTTP.Listen,

@@ -9,7 +9,9 @@ import (
 
 	"github.com/icache-go/icache-agent/icache"
 	"github.com/icache-go/icache-agent/internal/agent"
+	"github.com/icache-go/icache-agent/internal/cdn"
 	"github.com/icache-go/icache-agent/internal/config"
+	"github.com/icache-go/icache-agent/mapping"
 )
 
 func (a *app) bumpCommand() *cobra.Command {
@@ -20,6 +22,7 @@ func (a *app) bumpCommand() *cobra.Command {
 		Short: "Bump tokens by hand",
 		Long: `Bumps tokens, as a change in the database would. Use it after what no trigger can see:
 ATTACH or DETACH PARTITION, DROP TABLE, loads with session_replication_role = replica.
+Pages are purged at the CDNs of the config as well, once; what fails there is an error.
 
   icache-agent bump movies movie:42     these tokens
   icache-agent bump --table movies      all that a change of unknown rows of the table bumps
@@ -30,9 +33,17 @@ ATTACH or DETACH PARTITION, DROP TABLE, loads with session_replication_role = re
 				return usageErrorf("give tokens, or --table, or --all (see '%s --help')", cmd.CommandPath())
 			}
 			return a.withCache(cmd, func(ctx context.Context, cfg *config.Config, c *icache.Cache) error {
+				sinks, err := openSinks(cfg)
+				if err != nil {
+					return err
+				}
+				defer closeSinks(sinks)
 				if all {
 					n, err := c.IncrAll(ctx)
 					if err != nil {
+						return err
+					}
+					if err := cdn.Purge(ctx, sinks, []string{mapping.Generation}); err != nil {
 						return err
 					}
 					return a.print(map[string]any{"bumped": n, "all": true}, "bumped the generation and %d tokens\n", n)
@@ -51,6 +62,9 @@ ATTACH or DETACH PARTITION, DROP TABLE, loads with session_replication_role = re
 					}
 				}
 				if err := bump(ctx, args); err != nil {
+					return err
+				}
+				if err := cdn.Purge(ctx, sinks, args); err != nil {
 					return err
 				}
 				return a.printTokens(ctx, c, args)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/icache-go/icache-agent/internal/cdn"
 	"github.com/icache-go/icache-agent/internal/outbox"
 	"github.com/icache-go/icache-agent/mapping"
 )
@@ -41,6 +42,7 @@ type Config struct {
 	Rules    *mapping.Mapper
 	TokenKey string // pattern with {token}
 	Redis    redis.UniversalClient
+	Sinks    []cdn.Sink
 
 	// What the triggers are compared with, as in [migrations.Config].
 	SizeLimit             int64
@@ -63,6 +65,7 @@ func Examine(ctx context.Context, cfg Config) ([]Finding, error) {
 	p := &patient{cfg: cfg, names: outbox.In(cfg.Schema)}
 	p.postgres(ctx)
 	p.redis(ctx)
+	p.cdn(ctx)
 	return p.findings, ctx.Err()
 }
 
