@@ -116,8 +116,14 @@ func launchAgent(t *testing.T, config string) *agent {
 	t.Helper()
 	path, err := binary()
 	require.NoError(t, err)
+	return launchBinary(t, path, config)
+}
+
+// launchBinary starts an agent that was built otherwise.
+func launchBinary(t *testing.T, path, config string, env ...string) *agent {
+	t.Helper()
 	a := &agent{cmd: exec.Command(path, "run", "-c", config), log: &lockedBuffer{}, done: make(chan struct{})}
-	a.cmd.Env = cleanEnv()
+	a.cmd.Env = append(cleanEnv(), env...)
 	a.cmd.Stdout, a.cmd.Stderr = a.log, a.log
 	require.NoError(t, a.cmd.Start())
 	go func() {

@@ -14,10 +14,10 @@ import (
 // connections stay open and nothing arrives any more, as behind a firewall that
 // has forgotten them.
 type proxy struct {
-	target string
-	ln     net.Listener
+	ln net.Listener
 
 	mu    sync.Mutex
+	to    string        // where new connections go
 	hole  chan struct{} // closed when the black hole ends; nil: none
 	conns map[net.Conn]struct{}
 }
@@ -28,7 +28,7 @@ func newProxy(t *testing.T, server string) *proxy {
 	require.NoError(t, err)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{target: u.Host, ln: ln, conns: make(map[net.Conn]struct{})}
+	p := &proxy{to: u.Host, ln: ln, conns: make(map[net.Conn]struct{})}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -82,8 +82,23 @@ func (p *proxy) clear() {
 	}
 }
 
+// lead has the proxy lead to another server, and ends its connections.
+func (p *proxy) lead(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.to = server
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}
+
+func (p *proxy) addr() string { return p.ln.Addr().String() }
+
 func (p *proxy) serve(client net.Conn) {
-	server, err := net.DialTimeout("tcp", p.target, time.Second)
+	p.mu.Lock()
+	to := p.to
+	p.mu.Unlock()
+	server, err := net.DialTimeout("tcp", to, time.Second)
 	if err != nil {
 		_ = client.Close()
 		return

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/icache-go/icache-agent/icache"
+	"github.com/icache-go/icache-agent/internal/config"
 	"github.com/icache-go/icache-agent/internal/servertest"
 )
 
@@ -20,11 +21,12 @@ import (
 type stack struct {
 	postgresURL string
 	redisURL    string
-	tokenKey    string // pattern of the tokens' keys, unique to the test
+	prefix      string // of every key, unique to the test
+	tokenKey    string // pattern of the tokens' keys
 	config      string // path of icache.yaml
 
 	db    *pgxpool.Pool
-	rdb   *redis.Client
+	rdb   redis.UniversalClient
 	cache *icache.Cache
 }
 
@@ -49,6 +51,7 @@ func makeStack(t *testing.T, postgresURL, redisURL, rules, postgresOption string
 	s := &stack{
 		postgresURL: postgresURL,
 		redisURL:    redisURL,
+		prefix:      prefix + ":",
 		tokenKey:    prefix + ":t:{token}",
 		config:      filepath.Join(t.TempDir(), "icache.yaml"),
 	}
@@ -57,14 +60,13 @@ func makeStack(t *testing.T, postgresURL, redisURL, rules, postgresOption string
 	require.NoError(t, err)
 	t.Cleanup(s.db.Close)
 
-	redisOptions, err := redis.ParseURL(redisURL)
+	redisOptions, err := config.Redis{URL: config.URL(redisURL)}.Options()
 	require.NoError(t, err)
-	s.rdb = redis.NewClient(redisOptions)
+	redisOptions.ContextTimeoutEnabled = true
+	s.rdb = redis.NewUniversalClient(redisOptions)
 	t.Cleanup(func() { require.NoError(t, s.rdb.Close()) })
 
-	s.cache, err = icache.New(s.rdb, icache.WithPrefix(prefix+":"), icache.WithTimeout(5*time.Second))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.cache.Close()) })
+	s.cache = s.newCache(t)
 
 	require.NoError(t, os.WriteFile(s.config, fmt.Appendf(nil, `
 postgres: {url: %q, %s}
@@ -74,6 +76,15 @@ log:      {level: debug, format: json}
 tables:
 %s`, postgresURL, postgresOption, strings.Join(append(options, fmt.Sprintf("url: %q, token_key: %q", redisURL, s.tokenKey)), ", "), rules), 0o600))
 	return s
+}
+
+// newCache makes a cache like that of the application.
+func (s *stack) newCache(t *testing.T, options ...icache.Option) *icache.Cache {
+	t.Helper()
+	c, err := icache.New(s.rdb, append([]icache.Option{icache.WithPrefix(s.prefix), icache.WithTimeout(5 * time.Second)}, options...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
 }
 
 func (s *stack) exec(t *testing.T, sql string, args ...any) {

@@ -18,6 +18,7 @@ type Report struct {
 	Violations  uint64   `json:"violations"`       // must be 0
 	Lost        int      `json:"lost"`             // must be 0
 	Unacked     uint64   `json:"unacknowledged"`   // commits without an acknowledgement in time
+	Covered     uint64   `json:"covered"`          // such commits, but everything was outdated at the time, perhaps before they were
 	Forgotten   uint64   `json:"forgotten"`        // reads that missed what Redis had acknowledged and forgot; see Check.Forget
 	ForgotMax   float64  `json:"forgotten_max_ms"` // how long after it forgot
 	Stale       uint64   `json:"stale_reads"`      // between commit and increment
@@ -59,7 +60,7 @@ const (
 
 type collector struct {
 	commits, reads, hits, unacked, violations, staleReads atomic.Uint64
-	writeErrors, readErrors, forgotten                    atomic.Uint64
+	writeErrors, readErrors, forgotten, covered           atomic.Uint64
 
 	mu       sync.Mutex
 	forgets  time.Duration // the longest time after Redis forgot
@@ -139,6 +140,6 @@ func (c *collector) report() Report {
 		Unacked: c.unacked.Load(), Stale: c.staleReads.Load(), WriteErrors: c.writeErrors.Load(), ReadErrors: c.readErrors.Load(),
 		StaleP50: c.stales.quantile(.5), StaleP99: c.stales.quantile(.99), StaleMax: ms(c.stales.max),
 		AckP50: c.acks.quantile(.5), AckP99: c.acks.quantile(.99), AckMax: ms(c.acks.max),
-		Forgotten: c.forgotten.Load(), ForgotMax: ms(c.forgets), Examples: c.examples,
+		Covered: c.covered.Load(), Forgotten: c.forgotten.Load(), ForgotMax: ms(c.forgets), Examples: c.examples,
 	}
 }

@@ -94,6 +94,8 @@ type Check struct {
 	start   time.Time
 	caught  []atomic.Int64 // per writer: when its last acknowledged commit was committed, since start
 
+	generation atomic.Value // its token as last seen, a string
+
 	// epoch counts how often Redis has forgotten; see [Check.Forget].
 	epoch    atomic.Int64
 	forgotAt atomic.Int64 // since start
@@ -170,6 +172,9 @@ func (c *Check) Run(ctx context.Context) (Report, error) {
 	r.Seconds, r.Lost = time.Since(start).Seconds(), lost
 	return r, nil
 }
+
+// Commits returns how many commits there have been.
+func (c *Check) Commits() uint64 { return c.report.commits.Load() }
 
 // Forget says that Redis has lost, or may have lost, some of what it had
 // acknowledged: that it has restarted from a snapshot, or failed over. To be

@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"strings"
@@ -40,6 +41,7 @@ func (c *Check) next(i, w int) int {
 // count commits the next count of a row and waits for its acknowledgement.
 func (c *Check) count(ctx context.Context, w, i int) {
 	r := &c.rows[i]
+	before, _ := c.generation.Load().(string)
 	n, err := c.commit(context.WithoutCancel(ctx), i)
 	now := time.Now()
 	if err != nil {
@@ -58,7 +60,11 @@ func (c *Check) count(ctx context.Context, w, i int) {
 		c.report.ack(time.Since(now))
 		c.caught[w].Store(int64(now.Sub(c.start)))
 	} else if ctx.Err() == nil {
-		c.report.unacked.Add(1)
+		if now, _ := c.generation.Load().(string); less(before, now) {
+			c.report.covered.Add(1)
+		} else {
+			c.report.unacked.Add(1)
+		}
 	}
 }
 
@@ -120,10 +126,12 @@ func (c *Check) shows(ctx context.Context, server int, generation *string, i int
 	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
 		return false
 	}
-	if *generation == "" && now.Err() == nil {
-		*generation = now.Val()
+	if now.Err() == nil {
+		*generation = cmp.Or(*generation, now.Val())
+		c.generation.Store(now.Val())
 	}
-	return commit.Val() == 1 || row.Val() == 0 || now.Err() == nil && less(*generation, now.Val())
+	absent := row.Val() == 0 && server == 0 // a replica may not have anything yet
+	return commit.Val() == 1 || absent || now.Err() == nil && less(*generation, now.Val())
 }
 
 // less compares decimal numbers without leading zeros.
