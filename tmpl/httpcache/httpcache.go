@@ -136,12 +136,14 @@ func (x *exchange) hit(resp *response) {
 		return
 	}
 	rec := newRecorder(x.w, x.m.cfg.MaxBytes)
+	rec.pass = func() { x.m.unpurgeable(rec.header) }
 	x.h.ServeHTTP(rec, plain(x.r))
 	if rec.passed {
 		return
 	}
 	fresh := rec.response()
 	if !x.m.keeps(fresh) {
+		x.m.unpurgeable(fresh.header)
 		fresh.send(x.w)
 		return
 	}
@@ -157,6 +159,7 @@ func (x *exchange) miss() {
 	rec.pass = func() {
 		icache.NoStore(ctx)
 		x.w.Header().Add("Cache-Status", "icache; fwd=miss")
+		x.m.unpurgeable(rec.header)
 	}
 	x.h.ServeHTTP(rec, plain(x.r).WithContext(ctx))
 	if rec.passed {
@@ -167,6 +170,7 @@ func (x *exchange) miss() {
 	if !x.m.keeps(resp) {
 		icache.NoStore(ctx)
 		x.block.Commit(nil)
+		x.m.unpurgeable(resp.header)
 		resp.header.Add("Cache-Status", "icache; fwd=miss")
 		resp.send(x.w)
 		return
@@ -174,6 +178,7 @@ func (x *exchange) miss() {
 	x.block.Commit(resp.marshal(x.m.cfg.Store))
 	if x.block.Event().Outcome != icache.Miss {
 		// It could not be stored: nobody knows for how long it is current.
+		x.m.unpurgeable(resp.header)
 		resp.header.Add("Cache-Status", "icache; fwd=miss")
 		resp.send(x.w)
 		return
@@ -235,6 +240,14 @@ func (m *Middleware) setHeaders(h http.Header, tokens []string, etag string) {
 	}
 	for _, style := range m.cfg.Tags {
 		style.Set(h, tokens)
+	}
+}
+
+// unpurgeable has CDNs not keep a response that has no tags, whatever the
+// handler says: they could not be told to drop it.
+func (m *Middleware) unpurgeable(h http.Header) {
+	if len(m.cfg.Tags) > 0 {
+		noStore(h)
 	}
 }
 

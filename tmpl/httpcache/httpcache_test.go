@@ -290,3 +290,37 @@ func TestTags(t *testing.T) {
 	require.Empty(t, h.Get("Edge-Cache-Tag"))
 	require.Equal(t, "no-store", h.Get("CDN-Cache-Control"))
 }
+
+// A CDN must not keep what carries no tags, whatever the handler says: nobody
+// could tell it to drop that.
+func TestWithoutTagsNoCDNKeepsIt(t *testing.T) {
+	t.Parallel()
+	server := servertest.OwnRedis(t)
+	s := newSite(t, httpcache.Config{
+		Cache: tmpltest.CacheAt(t, server.URL()), MaxBytes: 10, Tags: []httpcache.TagStyle{httpcache.Varnish},
+	})
+	text, status := "short", http.StatusOK
+	s.serve = func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "s-maxage=3600")
+		w.WriteHeader(status)
+		fmt.Fprint(w, text)
+	}
+	get := func() http.Header { return s.get(t, "/").Header }
+	kept := func(h http.Header) bool {
+		require.Equal(t, "s-maxage=3600", h.Get("Cache-Control"))
+		require.Equal(t, h.Get("Surrogate-Control"), h.Get("CDN-Cache-Control"))
+		require.Equal(t, h.Get("Xkey") == "", h.Get("Surrogate-Control") == "no-store", h)
+		return h.Get("Xkey") != ""
+	}
+	require.True(t, kept(get()))
+	require.True(t, kept(get()), "a hit")
+	text = "too long to be kept"
+	require.False(t, kept(get()), "passed on, in place of what is known")
+	require.NoError(t, s.cache.Incr(t.Context(), "movies"))
+	require.False(t, kept(get()), "passed on")
+	text, status = "short", http.StatusNotFound
+	require.False(t, kept(get()), "an error")
+	require.NoError(t, server.Stop())
+	status = http.StatusOK
+	require.False(t, kept(get()), "of no known version")
+}

@@ -48,9 +48,14 @@ func (s TagStyle) Set(h http.Header, tokens []string) {
 	value := strings.Join(tags, s.Separator)
 	if s.MaxBytes > 0 && len(value) > s.MaxBytes || s.MaxTags > 0 && len(tags) > s.MaxTags {
 		h.Del(s.Header)
-		h.Set("CDN-Cache-Control", "no-store")
-		h.Set("Surrogate-Control", "no-store")
+		noStore(h)
 		return
 	}
 	h.Set(s.Header, value)
+}
+
+// noStore tells shared caches that are CDNs, and those alone, not to keep a response.
+func noStore(h http.Header) {
+	h.Set("CDN-Cache-Control", "no-store")
+	h.Set("Surrogate-Control", "no-store")
 }
