@@ -36,7 +36,7 @@
 // both), and not from a replica that lags ([Holdoff]).
 //
 // Some options trade the guarantee for speed and say so: [Stale],
-// [StaleOnError], [WithTracking], [Pin], [WithLegacyCounters].
+// [StaleOnError], [WithTracking], [Pin], [ReadAhead], [WithLegacyCounters].
 //
 // What it cannot do: bring back an increment that Redis has acknowledged and
 // then lost, as asynchronous replication may when a replica is promoted. The
@@ -70,9 +70,10 @@
 //
 // Sums wrap around at 2^64, which is harmless: they would have to grow by a
 // multiple of that exactly. The tests of this package try every interleaving of
-// a small model of the protocol, and find each of eleven plausible variants
-// wrong, among them: absent tokens that count 0, versions read after the data,
-// and waiting for a computation that is under way for another version.
+// small models of the protocol, of Pin, Stale, leases and tracking too, and find
+// each of 27 plausible variants wrong, among them: absent tokens
+// that count 0, versions read after the data, and waiting for a computation that
+// is under way for another version.
 // docs/protocol.md states the protocol for other languages.
 //
 // # What depends on what

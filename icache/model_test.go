@@ -35,6 +35,15 @@ type design struct {
 	memoTorn     bool // mistake: it is read before the fragment (a pipeline on a Cluster)
 	losses       uint8
 	requests     [2]uint8 // of each reader
+
+	pin         bool // the requests of the first reader are under one Pin, which has read both tokens
+	pinKept     bool // mistake: the Pin is used for requests after its own
+	pinExtra    bool // mistake: tokens found on the way are taken from the Pin too, not read with the fragment
+	lease       bool // readers are in different processes, and share a lease
+	lapses      uint8
+	leaseBlind  bool // mistake: a lease by name, and who waits for it takes what is there then
+	leaseFences bool // mistake: who has the lease stores under the version of that moment, as nobody else can
+	leaseNotNX  bool // mistake: the lease is taken from whoever has it
 }
 
 type bumpKind uint8
@@ -66,8 +75,13 @@ type reader struct {
 	d        [2]uint8 // data
 	follows  bool     // waits for the other's computation
 	leads    bool
-	served   bool // the leader's result is there
-	seenOnce bool // a token was seen absent and is to be created
+	served   bool     // the leader's result is there
+	seenOnce bool     // a token was seen absent and is to be created
+	pin      [2]uint8 // values
+	pinned   bool     // has one
+	fromPin  bool     // v is from the Pin
+	pinLB    [2]uint8 // commits that were acknowledged when it was made
+	saw      uint8    // version of the stored fragment when it began to wait for a lease
 }
 
 type world struct {
@@ -80,6 +94,8 @@ type world struct {
 	losses              uint8
 	r                   [2]reader
 	flightVer           [2]uint8 // of what each reader leads
+	leased              [2]uint8 // version of the lease that each reader has got, 0 if it is gone
+	lapses              uint8
 }
 
 // The program of a request. Steps that do not apply are passed over.
@@ -99,6 +115,8 @@ const (
 	rWait
 	rValidate
 	rPeek
+	rPrefetch
+	rLease
 )
 
 func value(tok uint8) uint8 {
@@ -137,7 +155,7 @@ func (c *checker) run() int {
 	for _, rows := range [][2]uint8{{0, 0}, {0, 1}} {
 		var w world
 		w.wrow = rows
-		w.losses = c.d.losses
+		w.losses, w.lapses = c.d.losses, c.d.lapses
 		for i := range w.r {
 			w.r[i].left = c.d.requests[i]
 		}
@@ -167,6 +185,19 @@ func (c *checker) step(w world) {
 			return
 		}
 	}
+	for i := range w.leased {
+		if w.leased[i] != 0 && w.lapses > 0 {
+			n := w
+			n.leased[i] = 0
+			n.lapses--
+			c.add(w, n)
+		}
+	}
+	if c.d.lease && c.d.lapses == 0 && w.r[0].computes() && w.r[1].computes() && w.flightVer[0] == w.flightVer[1] {
+		c.bad = "two processes compute the same version"
+		c.fail(w)
+		return
+	}
 	if w.losses > 0 {
 		for i := range w.tok {
 			if w.tok[i] != absent {
@@ -178,6 +209,8 @@ func (c *checker) step(w world) {
 		}
 	}
 }
+
+func (r reader) computes() bool { return r.leads && r.pc >= rData0 && r.pc <= rStore }
 
 func (c *checker) fail(w world) {
 	for {
@@ -289,8 +322,8 @@ func (c *checker) done(w, n world, i int, data [2]uint8) {
 			return
 		}
 	}
-	left := n.r[i].left
-	n.r[i] = reader{left: left}
+	r := n.r[i]
+	n.r[i] = reader{left: r.left, pin: r.pin, pinned: r.pinned, pinLB: r.pinLB}
 	c.add(w, n)
 }
 
@@ -303,7 +336,19 @@ func (c *checker) reader(w world, i int) {
 	}
 	switch r.pc {
 	case rIdle:
-		if r.left > 0 {
+		switch {
+		case r.left == 0:
+		case r.pinned:
+			next(func(n *world) {
+				n.r[i].left, n.r[i].lb, n.r[i].v, n.r[i].fromPin, n.r[i].pc = r.left-1, r.pinLB, r.pin, true, rFragment
+				if c.d.dynamic {
+					n.r[i].v[1] = 0
+				}
+				if c.d.pinKept {
+					n.r[i].lb = w.acked
+				}
+			})
+		default:
 			next(func(n *world) { n.r[i] = reader{pc: rToken0, left: r.left - 1, lb: w.acked} })
 		}
 	case rToken0:
@@ -314,6 +359,16 @@ func (c *checker) reader(w world, i int) {
 			}
 			if c.d.memoTorn {
 				n.r[i].pc = rPeek
+			}
+			if c.d.pin && i == 0 && !r.pinned {
+				n.r[i].pin[0], n.r[i].pinned, n.r[i].pinLB, n.r[i].pc = v, true, r.lb, rPrefetch
+			}
+		})
+	case rPrefetch:
+		c.token(w, i, 1, func(n *world, v uint8) {
+			n.r[i].pin[1], n.r[i].pc = v, rFragment
+			if !c.d.dynamic {
+				n.r[i].v[1] = v
 			}
 		})
 	case rPeek:
@@ -338,19 +393,37 @@ func (c *checker) reader(w world, i int) {
 			next(func(n *world) { n.r[i].d, n.r[i].v[1], n.r[i].pc = w.data, w.ver, rExtra }) // v[1] keeps the version
 		case w.stored && w.ver == r.v[0]+r.v[1]:
 			c.done(w, w, i, w.data)
+		case r.fromPin: // read the tokens anew
+			next(func(n *world) { n.r[i].fromPin, n.r[i].v, n.r[i].pc = false, [2]uint8{}, rToken0 })
 		default:
 			next(func(n *world) { n.r[i].pc = rFlight })
 		}
 	case rExtra: // the stored fragment has an extra token: read it, without creating it
-		if w.tok[1] != absent && r.v[0]+w.tok[1] == r.v[1] {
+		extra := w.tok[1]
+		if c.d.pinExtra && r.pinned {
+			extra = r.pin[1]
+		}
+		if extra != absent && r.v[0]+extra == r.v[1] {
 			c.done(w, w, i, r.d)
 			return
 		}
-		next(func(n *world) { n.r[i].v[1], n.r[i].d, n.r[i].pc = 0, [2]uint8{}, rFlight })
+		next(func(n *world) {
+			n.r[i].v[1], n.r[i].d, n.r[i].pc = 0, [2]uint8{}, rFlight
+			if r.fromPin {
+				n.r[i].fromPin, n.r[i].v, n.r[i].pc = false, [2]uint8{}, rToken0
+			}
+		})
 	case rFlight:
 		key := r.v[0] + r.v[1]
-		if c.d.flight == flightByName {
+		switch {
+		case c.d.flight == flightByName:
 			key = 0
+		case c.d.leaseBlind:
+			key = 1
+		}
+		if c.d.lease && (w.leased[0] == key || w.leased[1] == key) && !c.d.leaseNotNX {
+			next(func(n *world) { n.r[i].saw, n.r[i].pc = w.ver, rLease })
+			return
 		}
 		next(func(n *world) {
 			o := 1 - i
@@ -359,7 +432,16 @@ func (c *checker) reader(w world, i int) {
 				return
 			}
 			n.r[i].leads, n.flightVer[i], n.r[i].pc = true, key, rData0
+			if c.d.lease {
+				n.leased[i] = key
+			}
 		})
+	case rLease: // looks again and again, whether the lease is still there or not
+		if c.d.leaseBlind && w.stored && w.ver != r.saw {
+			c.done(w, w, i, w.data)
+			return
+		}
+		next(func(n *world) { n.r[i] = reader{pc: rToken0, left: r.left, lb: r.lb} })
 	case rData0:
 		next(func(n *world) {
 			n.r[i].d[0], n.r[i].pc = w.db[0], rDepend
@@ -391,6 +473,14 @@ func (c *checker) reader(w world, i int) {
 	case rStore:
 		n := w
 		n.stored, n.ver, n.data, n.storedExtra = true, r.v[0]+r.v[1], r.d, c.d.dynamic
+		if c.d.leaseFences {
+			n.ver = value(w.tok[0]) + value(w.tok[1])
+		}
+		for o := range n.leased { // by its name: it may be the other's by now
+			if w.leased[o] == w.flightVer[i] {
+				n.leased[o] = 0
+			}
+		}
 		n.flightVer[i] = 0
 		if o := 1 - i; w.r[o].follows && !w.r[o].served {
 			n.r[o].served, n.r[o].d, n.r[o].pc = true, r.d, rValidate
@@ -424,6 +514,10 @@ func TestModel(t *testing.T) {
 		{"token found on the way", design{bump: bumpFresh, readersSeed: true, dynamic: true, flight: flightByVersion}},
 		{"token found on the way, if it exists", design{bump: bumpExists, readersSeed: true, dynamic: true, flight: flightByVersion}},
 		{"token found on the way, read with the fragment", design{bump: bumpFresh, readersSeed: true, dynamic: true, memo: true, flight: flightByVersion}},
+		{"under a Pin", design{bump: bumpFresh, readersSeed: true, pin: true}},
+		{"under a Pin, token found on the way", design{bump: bumpFresh, readersSeed: true, pin: true, dynamic: true}},
+		{"lease", design{bump: bumpFresh, readersSeed: true, lease: true}},
+		{"lease that lapses", design{bump: bumpFresh, readersSeed: true, lease: true, lapses: 1}},
 		{"INCR without losses", design{bump: bumpIncr}},
 	}
 	for _, m := range ours {
@@ -454,17 +548,22 @@ func TestModelFindsMistakes(t *testing.T) {
 		return d
 	}
 	for name, d := range map[string]design{
-		"A: absent is 0, the first incr stores 0":           {bump: bumpLegacy},
-		"C: absent is 0, tokens get lost":                   {bump: bumpIncr, losses: 1},
-		"D: time in the writer only":                        {bump: bumpFresh, losses: 1},
-		"F: readers create, INCR starts at 1":               {bump: bumpIncr, readersSeed: true, losses: 1},
-		"J: version after the data":                         with(func(d *design) { d.versionLate = true }),
-		"K: increment before the commit":                    with(func(d *design) { d.bumpFirst = true }),
-		"L: flight by name":                                 with(func(d *design) { d.flight = flightByName }),
-		"S: a value comes back when the clock steps":        with(func(d *design) { d.clockMayStep, d.losses = true, 1 }),
-		"T: Depend after the data":                          with(func(d *design) { d.dynamic, d.dependLate = true, true }),
-		"V: tokens on the way are read before the fragment": with(func(d *design) { d.dynamic, d.memoTorn = true, true }),
-		"U: followers do not look at tokens on the way":     with(func(d *design) { d.dynamic, d.followBlind, d.flight = true, true, flightByVersion }),
+		"A: absent is 0, the first incr stores 0":              {bump: bumpLegacy},
+		"C: absent is 0, tokens get lost":                      {bump: bumpIncr, losses: 1},
+		"D: time in the writer only":                           {bump: bumpFresh, losses: 1},
+		"F: readers create, INCR starts at 1":                  {bump: bumpIncr, readersSeed: true, losses: 1},
+		"J: version after the data":                            with(func(d *design) { d.versionLate = true }),
+		"K: increment before the commit":                       with(func(d *design) { d.bumpFirst = true }),
+		"L: flight by name":                                    with(func(d *design) { d.flight = flightByName }),
+		"S: a value comes back when the clock steps":           with(func(d *design) { d.clockMayStep, d.losses = true, 1 }),
+		"T: Depend after the data":                             with(func(d *design) { d.dynamic, d.dependLate = true, true }),
+		"V: tokens on the way are read before the fragment":    with(func(d *design) { d.dynamic, d.memoTorn = true, true }),
+		"W: a Pin is used after its request":                   with(func(d *design) { d.pin, d.pinKept = true, true }),
+		"X: tokens on the way are taken from the Pin":          with(func(d *design) { d.pin, d.pinExtra, d.dynamic = true, true, true }),
+		"Y: a lease by name, and its result taken for current": with(func(d *design) { d.lease, d.leaseBlind = true, true }),
+		"Z: a lease taken for a lock":                          with(func(d *design) { d.lease, d.leaseFences, d.lapses = true, true, 1 }),
+		"a lease that is not exclusive":                        with(func(d *design) { d.lease, d.leaseNotNX = true, true }),
+		"U: followers do not look at tokens on the way":        with(func(d *design) { d.dynamic, d.followBlind, d.flight = true, true, flightByVersion }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -103,7 +103,9 @@ func (c *Cache) track(rdb redis.UniversalClient) error {
 }
 
 // connected prepares a new connection. Tracking comes first: an increment
-// between clearing and tracking would go unnoticed.
+// between clearing and tracking would go unnoticed. What Redis tells from then
+// on is not read before connected returns: the answer to a probe would be taken
+// for a proof of what is yet to be cleared.
 func (t *tracker) connected(ctx context.Context, cn *redis.Conn) error {
 	args := []any{"client", "tracking", "on", "bcast", "prefix", t.c.keys.before}
 	if !strings.HasPrefix(t.probes, t.c.keys.before) {
