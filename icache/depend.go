@@ -78,13 +78,14 @@ func (col *collector) isStatic(token string) bool {
 	return ok
 }
 
-// add records tokens with their values. A value that is known already stays:
-// it was read earlier, and so were data.
+// add records tokens with their values. Of two values of a token the smaller
+// stays: it was read earlier, and so were data. It need not be the one that is
+// added first, since what Pin and ReadAhead have read is used later.
 func (col *collector) add(tokens []string, vals []uint64) {
 	col.mu.Lock()
 	defer col.mu.Unlock()
 	for i, t := range tokens {
-		if _, ok := col.extra[t]; ok || col.isStatic(t) {
+		if v, ok := col.extra[t]; ok && v <= vals[i] || col.isStatic(t) {
 			continue
 		}
 		if col.extra == nil {

@@ -17,6 +17,7 @@ type Cache struct {
 	redis    server
 	flights  flights
 	plans    *plans
+	trails   trails        // ReadAhead
 	payloads *payloads     // WithPayloadCache
 	l1       *l1           // WithTracking
 	slots    chan struct{} // WithFallbackLimit

@@ -44,6 +44,14 @@ func (c *Cache) lookup(ctx context.Context, p *plan, fc *fetchConfig) (lookup, e
 	if l, ok := c.lookupLocal(p); ok {
 		return l, nil
 	}
+	if s := scopeOf(ctx); s.ahead != nil && s.pin == nil {
+		return s.ahead.lookup(ctx, c, p, fc)
+	}
+	return c.lookupAlone(ctx, p, fc)
+}
+
+// lookupAlone is lookup without regard to what else the page needs.
+func (c *Cache) lookupAlone(ctx context.Context, p *plan, fc *fetchConfig) (lookup, error) {
 	if !c.breaker.allow() {
 		return lookup{}, errBreaker
 	}

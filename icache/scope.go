@@ -7,6 +7,7 @@ import "context"
 type scope struct {
 	col    *collector // of the fragment that is being computed
 	pin    *pinned
+	ahead  *ahead // ReadAhead
 	bypass bool
 }
 
@@ -27,6 +28,7 @@ func (s scope) with(ctx context.Context) context.Context {
 func withCollector(ctx context.Context, col *collector) context.Context {
 	s := scopeOf(ctx)
 	s.col = col
+	s.ahead = s.ahead.inner()
 	return s.with(ctx)
 }
 
