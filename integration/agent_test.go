@@ -221,20 +221,31 @@ func get(ctx context.Context, url string, v any) error {
 	return json.Unmarshal(body, v)
 }
 
-// lockedBuffer is a buffer that one goroutine may write while others read.
+// lockedBuffer is a buffer that one goroutine may write while others read. Of
+// much it keeps the beginning and the end.
 type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu   sync.Mutex
+	head []byte
+	tail []byte
 }
+
+const keepLog = 1 << 20
 
 func (b *lockedBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.b.Write(p)
+	if len(b.head) < keepLog {
+		b.head = append(b.head, p...)
+		return len(p), nil
+	}
+	if b.tail = append(b.tail, p...); len(b.tail) > 2*keepLog {
+		b.tail = append(b.tail[:0], b.tail[len(b.tail)-keepLog:]...)
+	}
+	return len(p), nil
 }
 
 func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.b.String()
+	return string(b.head) + string(b.tail)
 }

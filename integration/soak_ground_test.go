@@ -55,6 +55,9 @@ type ground struct {
 func newGround(t *testing.T, f fault) *ground {
 	t.Helper()
 	g := &ground{t: t}
+	if f.standby {
+		g.pgConfig.Settings = append(g.pgConfig.Settings, "wal_retrieve_retry_interval=100ms") // to follow again at once
+	}
 	if f.prepare != nil {
 		f.prepare(g)
 	}

@@ -26,16 +26,17 @@ const soakDefault = 3 * time.Second
 // healthy is how long everything works between two faults, for caches to fill.
 const healthy = 300 * time.Millisecond
 
-// soakTime is ICACHE_SOAK: how long each fault is repeated, and the long run lasts.
-func soakTime(t *testing.T) (d time.Duration, set bool) {
+// soakTime is what an environment variable says: ICACHE_SOAK_EACH, how long each
+// fault is repeated, or ICACHE_SOAK, how long the long run lasts.
+func soakTime(t *testing.T, name string, otherwise time.Duration) time.Duration {
 	t.Helper()
-	text := os.Getenv("ICACHE_SOAK")
+	text := os.Getenv(name)
 	if text == "" {
-		return soakDefault, false
+		return otherwise
 	}
 	d, err := time.ParseDuration(text)
-	require.NoError(t, err, "ICACHE_SOAK")
-	return d, true
+	require.NoError(t, err, name)
+	return d
 }
 
 // load is what the servers of a test bear beside everything else on the machine.
@@ -49,11 +50,6 @@ type outcome struct {
 	times    int
 	recovery time.Duration // the longest
 }
-
-// keeps says whether every promise was kept: nothing that was acknowledged and
-// not forgotten by Redis was read stale, nothing is stale at the end, and every
-// commit was acknowledged.
-func keeps(r soak.Report) bool { return r.OK() && r.Unacked == 0 }
 
 // forgetsFor is how long after Redis has forgotten something that may be read,
 // at most: the agent looks every second, and this machine may be slow.
@@ -104,7 +100,7 @@ func table(outcomes map[string]outcome) string {
 
 func soakFault(t *testing.T, f fault) outcome {
 	t.Helper()
-	d, _ := soakTime(t)
+	d := soakTime(t, "ICACHE_SOAK_EACH", soakDefault)
 	g := newGround(t, f)
 	end := g.start(load())
 	times := 0
@@ -114,16 +110,24 @@ func soakFault(t *testing.T, f fault) outcome {
 	}
 	o := outcome{Report: end(), times: times, recovery: slices.Max(append(g.recoveries, 0))}
 	t.Logf("%s: %d times\n%s", f.name, times, o)
-	require.Zero(t, o.Violations, "reads that began after the acknowledgement yielded older data")
-	require.Zero(t, o.Lost, "rows that never became fresh again")
-	require.Zero(t, o.Unacked, "commits that were never acknowledged")
-	require.LessOrEqual(t, o.ForgotMax, float64(forgetsFor.Milliseconds()), "ms after Redis forgot, what it forgot is still read")
+	requireKept(t, o.Report)
 	if f.guarded {
 		require.Zero(t, o.Forgotten, "with the guard nothing is read that Redis forgot")
 	}
-	require.NotZero(t, o.Commits)
-	require.NotZero(t, o.Hits)
 	return o
+}
+
+// requireKept requires that every promise was kept: nothing that was acknowledged
+// and not forgotten by Redis was read stale, nothing is stale at the end, and
+// every commit was acknowledged.
+func requireKept(t *testing.T, r soak.Report) {
+	t.Helper()
+	require.Zero(t, r.Violations, "reads that began after the acknowledgement yielded older data")
+	require.Zero(t, r.Lost, "rows that never became fresh again")
+	require.Zero(t, r.Unacked, "commits that were never acknowledged")
+	require.LessOrEqual(t, r.ForgotMax, float64(forgetsFor.Milliseconds()), "ms after Redis forgot, what it forgot is still read")
+	require.NotZero(t, r.Commits)
+	require.NotZero(t, r.Hits)
 }
 
 // postgresBinDir is where the programs of the servers are that tests start.

@@ -176,6 +176,9 @@ func (c *Check) Run(ctx context.Context) (Report, error) {
 // Commits returns how many commits there have been.
 func (c *Check) Commits() uint64 { return c.report.commits.Load() }
 
+// Violations returns how many there have been.
+func (c *Check) Violations() uint64 { return c.report.violations.Load() }
+
 // Forget says that Redis has lost, or may have lost, some of what it had
 // acknowledged: that it has restarted from a snapshot, or failed over. To be
 // called while it does not answer. What had been acknowledged until then counts

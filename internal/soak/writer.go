@@ -98,6 +98,8 @@ func (c *Check) acknowledged(ctx context.Context, i int, n int64) bool {
 			all = all && c.shows(ctx, s, &generations[s], i, n)
 		}
 		if all && c.note(i, n, epoch) {
+			// Nobody needs it any longer, and a reset would bump it with all others.
+			_ = c.cfg.Redis.Unlink(ctx, c.key(commitToken(i, n))).Err()
 			return true
 		}
 	}
@@ -139,7 +141,7 @@ func less(a, b string) bool { return len(a) < len(b) || len(a) == len(b) && a < 
 
 func (c *Check) key(token string) string { return strings.ReplaceAll(c.cfg.TokenKey, "{token}", token) }
 
-// cleanUp removes the tokens of single commits, which nobody depends on.
+// cleanUp removes the tokens of single commits that are left, or back.
 func (c *Check) cleanUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
