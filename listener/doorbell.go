@@ -20,6 +20,8 @@ type bellTuning struct {
 	window     time.Duration // over which the rate is taken
 	idle       time.Duration // without changes: calm, whatever the rate was
 	pollMin    time.Duration // between polls while changes come
+	pollBusy   time.Duration // the same when very many come
+	busyRate   float64       // transactions per second from which on it is pollBusy
 	pollMax    time.Duration // between polls while none come
 	pollIdle   time.Duration // between polls when none have come for long
 	long       time.Duration
@@ -31,13 +33,15 @@ type bellTuning struct {
 
 func defaultBellTuning() bellTuning {
 	return bellTuning{
-		awakeRate:  300,
-		asleepRate: 100,
+		awakeRate:  1500,
+		asleepRate: 1200,
 		window:     250 * time.Millisecond,
 		idle:       20 * time.Millisecond,
-		pollMin:    500 * time.Microsecond,
+		pollMin:    750 * time.Microsecond,
+		pollBusy:   4 * time.Millisecond,
+		busyRate:   8000,
 		pollMax:    25 * time.Millisecond,
-		pollIdle:   50 * time.Millisecond,
+		pollIdle:   100 * time.Millisecond,
 		long:       2 * time.Second,
 		hold:       time.Second,
 		holdMax:    time.Minute,
@@ -51,9 +55,9 @@ func defaultBellTuning() bellTuning {
 // Asleep, the listener holds the doorbell lock exclusively. A writer cannot get
 // it shared and therefore notifies: commit, NOTIFY, poll. That is the fastest
 // way to learn of a change, but a notifying commit holds a database-wide lock
-// while it flushes, so group commit ends. Beyond some hundreds of transactions
-// per second, or as soon as writers are seen to queue for that lock, the
-// listener wakes: it releases the doorbell lock, and polls.
+// while it flushes, so group commit ends. Beyond a rate at which polling is
+// cheaper, or as soon as writers are seen to queue for that lock, the listener
+// wakes: it releases the doorbell lock, and polls.
 //
 // To go back to sleep it tries the lock and polls once more, in this order, in
 // one round trip. If it gets the lock, then every writer that did not ring has
@@ -104,7 +108,7 @@ func (d *doorbell) next(now time.Time) lockOp {
 	}
 }
 
-// wantsProbe reports whether the next poll should look for writers that queue.
+// wantsProbe reports whether it is time to look for writers that queue.
 func (d *doorbell) wantsProbe(now time.Time) bool {
 	return d.held && d.rateAt(now) > d.probeRate && now.Sub(d.probed) >= d.probe
 }
@@ -138,13 +142,9 @@ func (d *doorbell) polled(now time.Time, transactions int, op lockOp, got bool) 
 	case op == lockTry && got:
 		d.held = true
 	}
-	base := d.pollMin
-	switch {
-	case d.rate > 5000:
-		base = 4 * d.pollMin
-	case d.rate > 1500:
-		base = 2 * d.pollMin
-	}
+	// A poll costs the same whether it finds one change or fifty, and takes the
+	// processor away from those who make them: the more there are, the fewer polls.
+	base := max(d.pollMin, time.Duration(min(1, d.rate/d.busyRate)*float64(d.pollBusy)))
 	if transactions > 0 {
 		d.busy = now
 	}

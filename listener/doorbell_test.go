@@ -38,11 +38,11 @@ func TestDoorbellSleepsWhenIdle(t *testing.T) {
 	require.True(t, c.d.held)
 }
 
-func TestDoorbellStaysAsleepAtALowRate(t *testing.T) {
+func TestDoorbellStaysAsleepAtAModestRate(t *testing.T) {
 	t.Parallel()
 	c := newClock(WakeDoorbell)
 	c.run(100*time.Millisecond, time.Millisecond, 0, true)
-	ops := c.run(5*time.Second, 10*time.Millisecond, 1, true) // 100/s
+	ops := c.run(5*time.Second, time.Millisecond, 1, true) // 1000/s
 	require.Zero(t, ops[lockRelease])
 	require.True(t, c.d.held)
 }
@@ -51,11 +51,13 @@ func TestDoorbellWakesAtAHighRateAndSleepsAgain(t *testing.T) {
 	t.Parallel()
 	c := newClock(WakeDoorbell)
 	c.run(100*time.Millisecond, time.Millisecond, 0, true)
-	ops := c.run(time.Second, time.Millisecond, 1, true) // 1000/s
+	ops := c.run(time.Second, time.Millisecond, 2, true) // 2000/s
 	require.Equal(t, 1, ops[lockRelease])
 	require.Zero(t, ops[lockTry])
 	require.False(t, c.d.held)
-	require.Equal(t, c.d.pollMin, c.d.interval)
+	require.InDelta(t, time.Millisecond, c.d.interval, 2e4)
+	c.run(time.Second, 4*time.Millisecond, 40, true) // 10,000/s
+	require.Equal(t, c.d.pollBusy, c.d.interval, "the more there are, the fewer polls")
 	ops = c.run(time.Second, time.Millisecond, 0, true)
 	require.Equal(t, 1, ops[lockTry])
 	require.True(t, c.d.held)

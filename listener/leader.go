@@ -153,8 +153,7 @@ func (ld *leader) step(ctx context.Context) error {
 		return err
 	}
 	op := ld.bell.next(now)
-	probe := ld.bell.wantsProbe(now)
-	err := ld.read(op, probe)
+	err := ld.read(op)
 	if err != nil {
 		return err
 	}
@@ -162,9 +161,6 @@ func (ld *leader) step(ctx context.Context) error {
 		l.hooks.read(b)
 	}
 	now = time.Now()
-	if b.waiting >= 0 {
-		ld.bell.probeResult(now, b.waiting)
-	}
 	ld.bell.polled(now, b.transactions, op, b.got)
 	ld.nextBeat = now.Add(l.cfg.Heartbeat)
 	ld.report(op, now)
@@ -176,6 +172,10 @@ func (ld *leader) step(ctx context.Context) error {
 		b.more = true // the batch was read after the old cursor
 		return nil
 	}
+	if b.cut { // nothing was taken in: a backlog is read in the long form
+		b.more = true
+		return nil
+	}
 	if b.overflow && (ld.over == nil || ld.over.cleared) {
 		err = ld.overflowed(ctx)
 		b.more = false
@@ -185,11 +185,18 @@ func (ld *leader) step(ctx context.Context) error {
 	if err != nil || ld.stopped {
 		return err
 	}
+	if ld.bell.wantsProbe(now) { // only now, when nobody waits for it
+		waiting, err := ld.queueing(ld.work)
+		if err != nil {
+			return err
+		}
+		ld.bell.probeResult(now, waiting)
+	}
 	return ld.maintain(ctx)
 }
 
 // read runs a poll with the deadline that fits what is expected.
-func (ld *leader) read(op lockOp, probe bool) error {
+func (ld *leader) read(op lockOp) error {
 	d := ld.l.patience()
 	if ld.batch.more {
 		d = ld.l.tune.chunkWait
@@ -197,10 +204,13 @@ func (ld *leader) read(op lockOp, probe bool) error {
 	ctx, cancel := context.WithTimeout(ld.work, d)
 	defer cancel()
 	limit := ld.limit
-	if ld.l.hooks.limit != nil {
+	switch {
+	case ld.l.hooks.limit != nil:
 		limit = ld.l.hooks.limit()
+	case !ld.batch.more && ld.limit > shortRows && ld.cursor.short():
+		limit = 0
 	}
-	if err := ld.poll(ctx, &ld.batch, ld.cursor, op, probe, limit); err != nil {
+	if err := ld.poll(ctx, &ld.batch, ld.cursor, op, limit); err != nil {
 		return err
 	}
 	ld.l.timeouts.Store(0)

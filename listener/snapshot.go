@@ -41,13 +41,17 @@ func parseSnapshot(text string) (snapshot, error) {
 	return s, nil
 }
 
-func (s snapshot) String() string {
-	xmin := s.xmax
+// xmin is the first transaction that has not been dealt with.
+func (s snapshot) xmin() uint64 {
 	if len(s.xip) > 0 {
-		xmin = s.xip[0]
+		return s.xip[0]
 	}
+	return s.xmax
+}
+
+func (s snapshot) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d:%d:", xmin, s.xmax)
+	fmt.Fprintf(&b, "%d:%d:", s.xmin(), s.xmax)
 	for i, x := range s.xip {
 		if i > 0 {
 			b.WriteByte(',')
