@@ -80,7 +80,7 @@ func (q *queue) unstored() {
 func (q *queue) restore(key string, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if key == q.all {
+	if _, known := q.items[key]; key == q.all || !known && len(q.items) >= 2*q.max {
 		q.everything(since)
 	} else {
 		q.put(key, since)
@@ -88,6 +88,7 @@ func (q *queue) restore(key string, since time.Time) {
 	if it := q.items[key]; it != nil {
 		it.stored = true
 		delete(q.volatile, key)
+		delete(q.gone, key) // that was an earlier row
 	} else {
 		q.gone[key] = struct{}{} // everything is purged anyway
 	}
