@@ -25,6 +25,8 @@ have make || missing+=(make)
 [ "$(uname -s)" != Linux ] || have gcc || have clang || missing+=(gcc libc6-dev)
 if have apt-get && [ "$(id -u)" = 0 ]; then
   have pgbouncer || missing+=(pgbouncer) # elsewhere its tests are skipped
+  /usr/bin/python3 -c 'import django, django_redis, psycopg2' 2>/dev/null ||
+    missing+=(python3-django python3-django-redis python3-psycopg2) # the same
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -60,6 +60,9 @@ func run(ctx context.Context, args []string) (code int, err error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = endTimeout
 	err = cmd.Run()
+	if ctx.Err() != nil && cmd.ProcessState.Success() {
+		return 0, nil // it was told to end, and did
+	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return max(exit.ExitCode(), 1), nil // what failed is on the command's own stderr
 	}
