@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -83,7 +84,7 @@ func newGround(t *testing.T, f fault) *ground {
 		caches[0] = f.servers(g)
 		caches[1] = caches[0]
 	} else {
-		g.redis = servertest.OwnRedis(t)
+		g.redis = servertest.OwnRedis(t, promptReplication)
 		p := &g.redisProxy
 		p.apps, p.agents = newProxy(t, g.redis.URL()), newProxy(t, g.redis.URL())
 		caches[0], caches[1] = p.apps.via(t, g.redis.URL()), p.agents.via(t, g.redis.URL())
@@ -234,10 +235,16 @@ func (g *ground) failOver() {
 	g.addStandby()
 }
 
+const promptReplication = "repl-diskless-sync-delay 0"
+
 // addReplica makes a replica of the master.
 func (g *ground) addReplica() {
 	g.t.Helper()
-	g.replica = servertest.OwnRedisWith(g.t, localserver.RedisConfig{ReplicaOf: g.redis})
+	g.replica = servertest.OwnRedis(g.t, promptReplication)
+	host, port, err := net.SplitHostPort(g.redis.Addr())
+	require.NoError(g.t, err)
+	// Not in its configuration: once promoted it is a master, after a restart too.
+	require.NoError(g.t, direct(g.replica, func(c *redis.Client) error { return c.SlaveOf(g.t.Context(), host, port).Err() }))
 	awaitReplica(g.t, g.replica)
 }
 
