@@ -46,10 +46,15 @@ test-docker: export ICACHE_TEST_SERVERS := docker
 test-docker: $(BUILD)/with-servers ## Run all tests against servers in Docker containers
 	$(BUILD)/with-servers go test $(RACE) -timeout 15m $(TEST_FLAGS) $(PACKAGES)
 
+# Without -race: it measures, too.
+SOAK ?= 10m
+SOAK_EACH ?= 15s
+SOAK_TEST = $(BUILD)/with-servers go test -count=1 -timeout 24h -v $(TEST_FLAGS) ./integration
 .PHONY: soak
-soak: export ICACHE_PGBENCH_SECONDS := $(or $(SECONDS_PER_TEST),300)
-soak: setup $(BUILD)/with-servers ## Run the tests under load for long (SECONDS_PER_TEST=300)
-	$(BUILD)/with-servers go test -count=1 -timeout 24h -v -run 'Pgbench|Kill|Outage' $(TEST_FLAGS) ./integration/...
+soak: setup $(BUILD)/with-servers ## Do every fault under load for SOAK_EACH (15s), then in random order for SOAK (10m)
+	ICACHE_SOAK_EACH=$(SOAK_EACH) $(SOAK_TEST) -run '^TestSoak(FindsMutants)?$$'
+	ICACHE_PGBENCH_SECONDS=$(or $(SECONDS_PER_TEST),30) $(SOAK_TEST) -run 'Pgbench|Kill|Outage'
+	ICACHE_SOAK=$(SOAK) $(SOAK_TEST) -run '^TestSoakLong$$'
 
 .PHONY: bench
 bench: setup ## Measure, side by side, what docs/benchmarks.md reports
