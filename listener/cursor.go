@@ -17,6 +17,7 @@ type epoch struct {
 	system    int64
 	timeline  string // "timeline/database/cursor table", the latter two as oids
 	files     string // of the outbox tables
+	position  string // the file of the cursor table
 	started   time.Time
 	unlogged  bool // the cursor table is: a crash empties it
 	now       snapshot
@@ -42,11 +43,11 @@ func (s *session) readEpoch(ctx context.Context) (epoch, error) {
 SELECT (SELECT system_identifier FROM pg_control_system()),
        left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || '/' ||
          (SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || c.oid,
-       `+filesSQL(s.l.names)+`,
+       `+filesSQL(s.l.names)+`, `+cursorFileSQL(s.l.names)+`::text,
        pg_postmaster_start_time(), c.relpersistence = 'u', pg_current_snapshot()::text,
        current_setting('max_prepared_transactions')::int, current_setting('server_version_num')::int
   FROM pg_class c WHERE c.oid = $1::text::regclass`, s.l.names.Cursor()).
-		Scan(&e.system, &e.timeline, &e.files, &e.started, &e.unlogged, &snap, &e.prepared, &e.serverVer)
+		Scan(&e.system, &e.timeline, &e.files, &e.position, &e.started, &e.unlogged, &snap, &e.prepared, &e.serverVer)
 	if err != nil {
 		return epoch{}, fmt.Errorf("identify the server: %w", err)
 	}
@@ -133,6 +134,10 @@ const schemaVersion = 1
 
 const hintMigrate = `run "icache-agent migrate up"`
 
+// errMissing is the ErrSchema of objects that are not there, which to a listener
+// that has found them before says that a dump is being restored.
+var errMissing = fmt.Errorf("%w: missing or incomplete", ErrSchema)
+
 // checkSchema returns an ErrSchema that says what to do.
 func (s *session) checkSchema(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
@@ -141,7 +146,7 @@ func (s *session) checkSchema(ctx context.Context) error {
 	err := s.conn.QueryRow(ctx, `SELECT value FROM `+s.l.names.Meta()+` WHERE key = 'version'`).Scan(&text)
 	switch state := sqlState(err); {
 	case errors.Is(err, pgx.ErrNoRows), state == "42P01", state == "3F000":
-		return fmt.Errorf("%w: schema %q is missing or incomplete in this database; %s", ErrSchema, s.l.names.Schema(), hintMigrate)
+		return fmt.Errorf("%w: schema %q of this database; %s", errMissing, s.l.names.Schema(), hintMigrate)
 	case err != nil:
 		return fmt.Errorf("read the version of the database objects: %w", err)
 	}

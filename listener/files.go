@@ -23,6 +23,15 @@ func filesSQL(n outbox.Names) string {
 	return fmt.Sprintf("concat_ws(',', pg_relation_filenode(%s), pg_relation_filenode(%s))", literal(n.Outbox(0)), literal(n.Outbox(1)))
 }
 
+// cursorFileSQL is an expression for the file of the cursor table. The leader
+// only updates its row, so another file means that somebody restored a dump, or
+// emptied the table.
+func cursorFileSQL(n outbox.Names) string {
+	return fmt.Sprintf("pg_relation_filenode(%s)", literal(n.Cursor()))
+}
+
+const replaced = "the cursor table was replaced or emptied, as by restoring a dump"
+
 // filesAfter is an expression for the files after one table was truncated: the
 // other's is the one that is known, whatever it is by now.
 func filesAfter(n outbox.Names, table int, known string) string {

@@ -37,7 +37,54 @@ func (ld *leader) rebase(ctx context.Context, reason string) error {
 	if err := ld.startOver(nothing); err != nil {
 		return err
 	}
+	restored, err := ld.restored()
+	if err != nil {
+		return err
+	}
+	ld.restoring = time.Time{}
+	if !restored {
+		ld.restoring = time.Now().Add(ld.l.tune.rules)
+	}
 	return ld.reset(ctx, reason)
+}
+
+// restored reports whether everything is there that a dump restores last: the
+// indexes of icache's own tables, which come after their rows, and the triggers
+// of every mapped table, which come after its rows.
+func (ld *leader) restored() (done bool, err error) {
+	ctx, cancel := context.WithTimeout(ld.work, ld.l.patience())
+	defer cancel()
+	n := ld.l.names
+	err = ld.conn.QueryRow(ctx, fmt.Sprintf(`
+SELECT (SELECT count(DISTINCT indrelid) FROM pg_index WHERE indrelid IN (%s::regclass, %s::regclass, %s::regclass, %s::regclass)) = 4
+   AND NOT EXISTS (
+       SELECT FROM %s AS t JOIN pg_class AS c ON c.oid = t.relation
+        WHERE NOT EXISTS (
+              SELECT FROM pg_trigger AS g JOIN pg_proc AS p ON p.oid = g.tgfoid
+               WHERE g.tgrelid = c.oid AND p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s)))`,
+		literal(n.Outbox(0)), literal(n.Outbox(1)), literal(n.Cursor()), literal(n.Tables()), n.Tables(), literal(n.Schema()))).Scan(&done)
+	if err != nil {
+		return false, fmt.Errorf("look for the triggers: %w", err)
+	}
+	return done, nil
+}
+
+// checkRestored has everything reset once more when a restore is over that was
+// under way at the reset before: no trigger recorded the rows that it loaded since.
+func (ld *leader) checkRestored(ctx context.Context, now time.Time) error {
+	if ld.restoring.IsZero() || now.Before(ld.restoring) {
+		return nil
+	}
+	ld.restoring = now.Add(ld.l.tune.rules)
+	done, err := ld.restored()
+	if err != nil || !done {
+		return err
+	}
+	if err := ld.reset(ctx, "triggers that were missing are there again, as after restoring a dump"); err != nil || ld.stopped {
+		return err
+	}
+	ld.restoring = time.Time{}
+	return nil
 }
 
 // startOver removes the saved cursor and goes on from another.

@@ -33,6 +33,8 @@ type leader struct {
 	nextCheck time.Time // of the outbox tables' sizes
 	nextBeat  time.Time // a poll is due by then
 
+	restoring time.Time // objects were missing at the last reset; when to look for them again
+
 	trail trail    // where the cursor was before what has not settled
 	saved snapshot // the saved cursor, if savedRow
 }
@@ -121,12 +123,13 @@ func (s *session) takeOver(ctx, work context.Context) (*leader, error) {
 		if err := ld.rebase(ctx, reason); err != nil || ld.stopped {
 			return ld, err
 		}
+		l.led = true
 		return ld, ld.takeRules(ctx, true)
 	}
 	if !saved.started.Equal(e.started) {
 		l.log.InfoContext(ctx, "listener: postgres was restarted cleanly, nothing was lost", "started", e.started)
 	}
-	ld.cursor, ld.saved, ld.savedRow = saved.cursor, saved.cursor, true
+	ld.cursor, ld.saved, ld.savedRow, l.led = saved.cursor, saved.cursor, true, true
 	return ld, ld.takeRules(ctx, false)
 }
 
@@ -164,13 +167,8 @@ func (ld *leader) step(ctx context.Context) error {
 	ld.bell.polled(now, b.transactions, op, b.got)
 	ld.nextBeat = now.Add(l.cfg.Heartbeat)
 	ld.report(op, now)
-	if b.files != ld.epoch.files {
-		ld.epoch.files = b.files
-		if err := ld.rebase(ctx, emptied); err != nil || ld.stopped {
-			return err
-		}
-		b.more = true // the batch was read after the old cursor
-		return nil
+	if b.files != ld.epoch.files || b.position != ld.epoch.position {
+		return ld.changed(ctx)
 	}
 	if b.cut { // nothing was taken in: a backlog is read in the long form
 		b.more = true
@@ -193,6 +191,24 @@ func (ld *leader) step(ctx context.Context) error {
 		ld.bell.probeResult(now, waiting)
 	}
 	return ld.maintain(ctx)
+}
+
+// changed deals with tables that are not those of before. What was read is
+// dropped, since it was read after the old cursor.
+func (ld *leader) changed(ctx context.Context) error {
+	reason := emptied
+	if ld.batch.position != ld.epoch.position {
+		reason = replaced
+	}
+	var err error
+	if ld.epoch, err = ld.readEpoch(ld.work); err != nil {
+		return err
+	}
+	if err := ld.findCanaries(ld.work); err != nil {
+		return err
+	}
+	ld.batch.more = true
+	return ld.rebase(ctx, reason)
 }
 
 // read runs a poll with the deadline that fits what is expected.
@@ -296,8 +312,9 @@ func (ld *leader) due() time.Time {
 
 // unsaved reports whether there is progress worth saving. That transactions
 // ended without a change is none: reading on from before them finds the same.
+// Nothing is saved before the last reset of a gap: a successor has to begin again.
 func (ld *leader) unsaved() bool {
-	return ld.over == nil && (!ld.savedRow || ld.progress)
+	return ld.over == nil && ld.restoring.IsZero() && (!ld.savedRow || ld.progress)
 }
 
 // maintain does what is due: save the cursor, close a gap, rotate.
@@ -312,6 +329,9 @@ func (ld *leader) maintain(ctx context.Context) error {
 		if err := ld.save(ctx); err != nil {
 			return err
 		}
+	}
+	if err := ld.checkRestored(ctx, now); err != nil || ld.stopped {
+		return err
 	}
 	if err := ld.checkRules(ctx, now); err != nil || ld.stopped {
 		return err

@@ -28,6 +28,7 @@ type Listener struct {
 	timeouts atomic.Int32 // statements in a row that took too long
 	refresh  atomic.Bool  // the handler has other rules
 	seen     snapshot     // the furthest cursor of any session so far
+	led      bool         // the database objects have been found in order
 }
 
 // hooks are points at which tests look on or interfere. They are nil otherwise.
@@ -41,7 +42,9 @@ type hooks struct {
 // Run applies changes until ctx ends, and then returns nil once the batch in
 // hand is finished, the cursor saved and the leader lock released. It retries
 // all errors but those that only a person can do something about: [ErrSchema]
-// and [ErrPooler]. A listener runs once at a time.
+// and [ErrPooler]. Objects that were there and are gone are waited for, since
+// that is what restoring a dump over them looks like. A listener runs once at a
+// time.
 func (l *Listener) Run(ctx context.Context) error {
 	if !l.running.CompareAndSwap(false, true) {
 		return errors.New("listener: Run is already running")
@@ -64,9 +67,12 @@ func (l *Listener) Run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			continue // ctx has ended
+		case errors.Is(err, errMissing) && l.led:
+			// somebody restores a dump
 		case errors.Is(err, ErrSchema), errors.Is(err, ErrPooler):
 			return fmt.Errorf("listener: %w", err)
-		case ctx.Err() != nil:
+		}
+		if ctx.Err() != nil {
 			l.log.DebugContext(ctx, "listener: session ended with an error during shutdown", "error", err)
 			return nil
 		}

@@ -25,7 +25,7 @@ type statements struct {
 // pollSQL reads, in one statement and so with one snapshot, what that snapshot
 // sees and the cursor does not have: $1 is the cursor's xmax, $2 its xip, $3
 // the most rows wanted. The first row is a header: the snapshot, whether changes
-// went unrecorded, and the files of the tables.
+// went unrecorded, and the files of the tables and of the cursor table.
 //
 // That a row's transaction has ended follows from the row being visible, unless
 // it came with a dump of another cluster, where its id may be that of a
@@ -51,7 +51,8 @@ UNION ALL
 func headerSQL(n outbox.Names) string {
 	return fmt.Sprintf(`
 SELECT NULL::xid8 AS xid, 0::oid AS relation, ' '::"char" AS op,
-  to_jsonb(concat_ws(' ', pg_current_snapshot(), pg_sequence_last_value(%s), %s)) AS keys`, literal(n.Overflow()), filesSQL(n))
+  to_jsonb(concat_ws(' ', pg_current_snapshot(), pg_sequence_last_value(%s), %s, %s)) AS keys`,
+		literal(n.Overflow()), filesSQL(n), cursorFileSQL(n))
 }
 
 // shortSQL reads the same for a fraction of the time, which is what the way
@@ -139,6 +140,7 @@ type batch struct {
 
 	snap     snapshot
 	files    string // of the tables
+	position string // the file of the cursor table
 	overflow bool
 	got      bool // the lock
 }
@@ -311,10 +313,10 @@ func byXID(a, b row) int {
 
 func (b *batch) readHeader(text string) (err error) {
 	parts := strings.Split(strings.Trim(text, `"`), " ")
-	if len(parts) != 3 {
-		return errNoHeader
+	if len(parts) != 4 {
+		return errNoHeader // also if one of the objects is gone
 	}
-	b.overflow, b.files = parts[1] != "0", parts[2]
+	b.overflow, b.files, b.position = parts[1] != "0", parts[2], parts[3]
 	b.snap, err = parseSnapshot(parts[0])
 	return err
 }
