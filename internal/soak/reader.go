@@ -18,10 +18,12 @@ const readTimeout = 5 * time.Second
 // read fetches one count and holds it against what was known before.
 func (c *Check) read(ctx context.Context, i int) {
 	r := &c.rows[i]
-	r.mu.Lock()
+	c.forgetting.RLock()
 	epoch := c.epoch.Load()
+	r.mu.Lock()
 	acked, forgotten, committed := r.acked, r.forgotten, int64(len(r.committed))
 	r.mu.Unlock()
+	c.forgetting.RUnlock()
 	start := time.Now()
 	rctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -41,11 +43,11 @@ func (c *Check) read(ctx context.Context, i int) {
 		c.report.hits.Add(1)
 	}
 	switch {
-	case got < forgotten, got < acked && c.epoch.Load() != epoch:
-		c.report.forgot(time.Since(c.start) - time.Duration(c.forgotAt.Load()))
-	case got < acked:
+	case got < acked && c.epoch.Load() == epoch:
 		c.report.violation(fmt.Sprintf("row %d: read %d, but %d had been acknowledged before the read began at %s",
 			i+1, got, acked, start.Format(time.RFC3339Nano)))
+	case got < max(acked, forgotten):
+		c.report.forgot(time.Since(c.start) - time.Duration(c.forgotAt.Load()))
 	}
 	if got < committed {
 		r.mu.Lock()

@@ -97,8 +97,9 @@ type Check struct {
 	generation atomic.Value // its token as last seen, a string
 
 	// epoch counts how often Redis has forgotten; see [Check.Forget].
-	epoch    atomic.Int64
-	forgotAt atomic.Int64 // since start
+	forgetting sync.RWMutex // held to read what is acknowledged together with it
+	epoch      atomic.Int64
+	forgotAt   atomic.Int64 // since start
 }
 
 // row is what is known of one row. Only its writer changes it.
@@ -184,6 +185,8 @@ func (c *Check) Violations() uint64 { return c.report.violations.Load() }
 // called while it does not answer. What had been acknowledged until then counts
 // as that no longer; reads that miss it are counted apart.
 func (c *Check) Forget() {
+	c.forgetting.Lock()
+	defer c.forgetting.Unlock()
 	c.forgotAt.Store(int64(time.Since(c.start)))
 	c.epoch.Add(1)
 	for i := range c.rows {

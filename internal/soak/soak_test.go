@@ -141,7 +141,7 @@ func TestMistakesAreFound(t *testing.T) {
 				if err != nil {
 					return 0, err
 				}
-				time.Sleep(time.Millisecond) // rendering takes a moment
+				time.Sleep(20 * time.Millisecond) // rendering takes a moment, longer than an increment
 				if v, err = c.GetSum(ctx, token); err != nil {
 					return 0, err
 				}

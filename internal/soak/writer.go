@@ -108,12 +108,14 @@ func (c *Check) acknowledged(ctx context.Context, i int, n int64) bool {
 
 // note notes an acknowledgement, unless Redis may have forgotten it meanwhile.
 func (c *Check) note(i int, n, epoch int64) bool {
-	r := &c.rows[i]
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	c.forgetting.RLock()
+	defer c.forgetting.RUnlock()
 	if c.epoch.Load() != epoch {
 		return false
 	}
+	r := &c.rows[i]
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.acked = max(r.acked, n)
 	return true
 }
