@@ -74,7 +74,9 @@ func Begin(ctx context.Context, c *icache.Cache, f Fragment) (*Block, error) {
 		if found.Hit() {
 			b.done = true
 			b.report.send(found, 0, nil)
+			break
 		}
+		b.ctx = icache.ReadAhead(b.ctx, f.Name)
 	case ctx.Err() != nil || errors.Is(err, icache.ErrBusy):
 		return nil, err
 	default:

@@ -113,3 +113,20 @@ func TestWriteOptions(t *testing.T) {
 	require.Equal(t, "d", write(tmpl.Fragment{Name: "n", Digest: "1", Options: []icache.FetchOption{icache.Vary("x")}}, "d"))
 	require.Len(t, events.Events(), 4)
 }
+
+func TestWriteCollection(t *testing.T) {
+	t.Parallel()
+	c, other, trips := tmpltest.Processes(t)
+	tmpltest.Collection(t, c, other, trips, func(ctx context.Context, movies []tmpltest.Movie) (string, error) {
+		var out strings.Builder
+		err := tmpl.Write(ctx, &out, c, "list", nil, func(ctx context.Context, w io.Writer) error {
+			for _, m := range movies {
+				if err := tmpl.Write(ctx, w, c, "row", []any{m.Token()}, say(m.Title+";")); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		return out.String(), err
+	})
+}

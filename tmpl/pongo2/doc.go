@@ -26,6 +26,10 @@
 // rendered as if there were no cache. Variables that a block sets with
 // {% set %} end with it.
 //
+// The blocks of a page, and those inside a block that is rendered, are read
+// together, as far as they were there the last time: a loop of cached rows takes one round
+// trip. A page is as fresh as its first block.
+//
 // Entries are told apart by the arguments, the source of the block, the state
 // of autoescape, and the text of all files in Config.Templates: without those, a
 // deploy that changes an included template serves its old output until a token

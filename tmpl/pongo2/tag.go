@@ -52,13 +52,13 @@ func Register(cfg Config) error {
 // innermost block: functions that take it add their tokens to the block.
 const ContextVariable = "icachectx"
 
-// Context adds ctx to the variables of an execution. It changes and returns
-// vars.
+// Context adds ctx to the variables of one execution, which reads its blocks
+// ahead (see [icache.ReadAhead]). It changes and returns vars.
 func Context(ctx context.Context, vars pongo2.Context) pongo2.Context {
 	if vars == nil {
 		vars = make(pongo2.Context, 1)
 	}
-	vars[ContextVariable] = ctx
+	vars[ContextVariable] = icache.ReadAhead(ctx, "pongo2")
 	return vars
 }
 

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { servertest.Main(m) }
 // subtests. They do not run in parallel: parsing into one set is not safe for that.
 func TestTag(t *testing.T) {
 	t.Parallel()
-	cache := tmpltest.Cache(t)
+	cache, other, trips := tmpltest.Processes(t)
 	files := fstest.MapFS{"row.html": {Data: []byte("[{% icache 'row' movie.ID %}{{ movie.Title }}{% endicache %}]")}}
 	require.NoError(t, icachepongo2.Register(icachepongo2.Config{Cache: cache, Templates: files}))
 	require.ErrorContains(t, icachepongo2.Register(icachepongo2.Config{}), "already registered")
@@ -105,6 +105,13 @@ func TestTag(t *testing.T) {
 		require.NoError(t, cache.Incr(ctx, "nested:2"))
 		require.Equal(t, "[a][y]", run(t, ctx, tpl, vars("x", "y")))
 		require.Equal(t, []string{"row: miss", "row: miss", "list: miss", "list: hit", "row: hit", "row: miss", "list: miss"}, events.Outcomes())
+	})
+
+	t.Run("collection", func(t *testing.T) {
+		tpl := parse(t, `{% icache 'list' %}{% for m in movies %}{% icache 'row' m.Token() %}{{ m.Title }};{% endicache %}{% endfor %}{% endicache %}`)
+		tmpltest.Collection(t, cache, other, trips, func(ctx context.Context, movies []tmpltest.Movie) (string, error) {
+			return tpl.Execute(icachepongo2.Context(ctx, pongo2.Context{"movies": movies}))
+		})
 	})
 
 	t.Run("variables and functions", func(t *testing.T) {

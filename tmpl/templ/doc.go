@@ -20,6 +20,12 @@
 // fragment's: what is fetched or declared under it, as by [icache.Depend], the
 // fragment depends on.
 //
+// Fragments inside one that is rendered are read together, as far as they were
+// there the last time: a list of cached rows takes one round trip. For the rows
+// of a page without a fragment around them, give the page such a context:
+//
+//	err := page.Render(icache.ReadAhead(r.Context(), "movies"), w)
+//
 // # Guarantees
 //
 // Fragments nest, also across components and with the other engines of package

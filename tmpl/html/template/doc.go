@@ -39,6 +39,15 @@
 // What it reads with [icache.Fetch] under that context, or names with
 // [icache.Depend], the block depends on.
 //
+// A block in a {{range}} does not cost a round trip for each row. The first that
+// is executed brings along those that followed it the last times, see
+// [icache.ReadAhead]: a list of 500 cached rows takes one round trip, and when one
+// row has changed, that row alone is rendered:
+//
+//	{{icache "top" "movies"}}{{range .TopMovies icachectx}}
+//		{{icache "movie-row" (printf "movie:%d" .ID)}} … {{endicache}}
+//	{{end}}{{endicache}}
+//
 // # Guarantees
 //
 //   - The output with the cache is, byte for byte, the output without it. What
@@ -49,6 +58,8 @@
 //     block and of all templates it calls, the options, and the context of
 //     escaping. A deploy that changes a template never serves old markup, and
 //     a block that is used as text and in a script is two entries.
+//   - A page is as fresh as the beginning of its execution: an increment that was
+//     acknowledged before is in all of it, also in blocks inside of others.
 //   - A body that fails is not cached, and nothing of it is written.
 //   - If Redis fails, the page is rendered as if there were no cache.
 //   - Templates are safe for concurrent use.

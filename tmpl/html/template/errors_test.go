@@ -26,7 +26,7 @@ func TestErrors(t *testing.T) {
 		{"across else", "{{if .}}{{icache \"n\"}}{{else}}{{endicache}}{{end}}",
 			`template: page.html:1:10: {{icache "n"}} is not closed: {{endicache}} is missing in the same branch`},
 		{"across define", "{{icache \"n\"}}{{define \"x\"}}{{endicache}}{{end}}",
-			`{{endicache}} without {{icache}} before it in the same branch`},
+			`template: page.html:1:2: {{icache "n"}} is not closed: {{endicache}} is missing in the same branch`},
 		{"no name", "\n{{ icache }}{{endicache}}",
 			`template: page.html:2:3: {{icache}} needs the name of the fragment: {{icache "name" "token" …}}`},
 		{"end with arguments", "{{icache \"n\"}}{{endicache \"n\"}}",

@@ -105,6 +105,9 @@ func (c *compiled[T]) put(inst *instance[T]) {
 
 func (inst *instance[T]) execute(ctx context.Context, cache *icache.Cache, w io.Writer, name string, data any) (err error) {
 	x := &inst.x
+	if cache != nil && len(x.blocks) > 0 {
+		ctx = icache.ReadAhead(ctx, name)
+	}
 	x.ctx, x.cache, x.w = ctx, cache, w
 	// Deferred for the sake of panics: an open block must not keep others waiting.
 	defer func() { x.finish(err) }()

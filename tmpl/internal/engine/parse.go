@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	texttemplate "text/template"
 	"text/template/parse"
@@ -57,11 +59,13 @@ func parseSource(name, text string, d delims, funcs texttemplate.FuncMap, nextID
 	if err != nil {
 		return nil, err
 	}
+	templates := slices.DeleteFunc(t.Templates(), func(t *texttemplate.Template) bool { return t.Tree == nil })
+	// In order, so that of several mistakes always the same is reported.
+	slices.SortFunc(templates, func(a, b *texttemplate.Template) int {
+		return cmp.Compare(a.Root.Pos, b.Root.Pos)
+	})
 	sources := make(map[string]*source)
-	for _, t := range t.Templates() {
-		if t.Tree == nil {
-			continue
-		}
+	for _, t := range templates {
 		src, err := foldTree(t.Tree, donor, nextID)
 		if err != nil {
 			return nil, err
