@@ -155,17 +155,19 @@ func BenchmarkIdle(b *testing.B) {
 					l.cfg.Wake = WakePoll
 				case "canaries":
 					l.cfg.Canary = 1250 * time.Millisecond
+				case "open_writer":
+					l.tune.bell.awakeRate, l.tune.bell.asleepRate = 100, 50
 				}
 			})
 			leads(b, l)
 			if mode == "open_writer" {
 				db := connect(b, url)
-				for range 300 { // quickly enough to have it wake
+				for l.Stats().State != StateAwake {
 					exec(b, db, "INSERT INTO events VALUES (gen_random_uuid())")
 				}
 				exec(b, db, "BEGIN; INSERT INTO events VALUES ('open')")
 			}
-			time.Sleep(time.Second)
+			time.Sleep(3 * time.Second)
 			before, began, polls := cpu(), time.Now(), l.Stats().Polls
 			time.Sleep(4 * time.Second)
 			took := time.Since(began).Seconds()

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"fmt"
 	"net/url"
 	"testing"
 
@@ -19,21 +20,48 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON icache.cursor TO limited;
 GRANT SELECT, UPDATE ON SEQUENCE icache.active, icache.overflow TO limited;
 `
 
+// Instead of being granted them it may own the objects.
+const agentOwner = `
+CREATE ROLE limited LOGIN PASSWORD 'limited';
+GRANT USAGE ON SCHEMA icache TO limited;
+ALTER TABLE icache.outbox_0 OWNER TO limited;
+ALTER TABLE icache.outbox_1 OWNER TO limited;
+ALTER TABLE icache.cursor OWNER TO limited;
+ALTER TABLE icache.tables OWNER TO limited;
+ALTER TABLE icache.meta OWNER TO limited;
+ALTER SEQUENCE icache.active OWNER TO limited;
+ALTER SEQUENCE icache.overflow OWNER TO limited;
+`
+
 func TestUnprivilegedRole(t *testing.T) {
 	t.Parallel()
+	for name, rights := range map[string]string{"granted": agentRole, "owner": agentOwner} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testUnprivilegedRole(t, rights)
+		})
+	}
+}
+
+func testUnprivilegedRole(t *testing.T, rights string) {
+	t.Helper()
 	server := servertest.OwnPostgres(t)
 	installLimit(t, server.URL(), 300_000)
 	db := connect(t, server.URL())
-	exec(t, db, agentRole)
+	exec(t, db, rights)
 	as, err := url.Parse(server.URL())
 	require.NoError(t, err)
 	as.User = url.UserPassword("limited", "limited")
 	rec := newRecorder()
 	l := start(t, as.String(), rec, quickRotation, func(l *Listener) { l.tune.chunkRows = 10; l.tune.bell.probeRate = 0; l.tune.bell.probe = 1 })
 	leads(t, l)
-	exec(t, db, `BEGIN; SELECT icache.record('events'::regclass, 'U', jsonb_build_array(jsonb_build_object('k', 'x' || g))) FROM generate_series(1, 100) g; COMMIT`)
-	eventually(t, func() bool { return rec.distinct() == 100 }, "the changes arrive")
-	eventually(t, func() bool { return query[int](t, db, outboxRows) == 0 }, "the outbox is emptied")
+	for round := range 3 { // transactions that are read by pages, before and after the tables were emptied
+		exec(t, db, fmt.Sprintf(`BEGIN; SELECT icache.record('events'::regclass, 'U', jsonb_build_array(jsonb_build_object('k', 'x' || g || '-%d'))) FROM generate_series(1, 100) g; COMMIT`, round))
+		eventually(t, func() bool { return rec.distinct() == 100*(round+1) }, "the changes arrive")
+		eventually(t, func() bool { return query[int](t, db, outboxRows) == 0 }, "the outbox is emptied")
+	}
+	require.Zero(t, rec.duplicates())
+	require.Len(t, rec.resetReasons(), 1, "the listener's own TRUNCATE is no gap")
 	exec(t, db, "SELECT setval('icache.overflow', 1)")
 	eventually(t, func() bool { return query[int](t, db, "SELECT last_value FROM icache.overflow") == 0 }, "the flag is cleared")
 	exec(t, db, "INSERT INTO events VALUES ('after')")
