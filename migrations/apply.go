@@ -157,6 +157,9 @@ func (m *Migrator) attempt(ctx context.Context, build func(context.Context, pgx.
 		}
 		note, err := m.execute(ctx, tx, c)
 		if err != nil {
+			if c.superuser && isCode(err, codeInsufficientRights) {
+				err = fmt.Errorf("%w (%s; or leave it out: postgres.event_trigger)", err, whoMay)
+			}
 			return nil, c.locks, fmt.Errorf("%s: %w", c.Object, err)
 		}
 		if note != "" {
@@ -266,6 +269,9 @@ func (m *Migrator) planDown(ctx context.Context, tx pgx.Tx) (*Plan, error) {
 	plan := &Plan{}
 	add := func(object, sql string) {
 		plan.Changes = append(plan.Changes, Change{State: StateUnmapped, Object: object, SQL: sql})
+	}
+	for _, t := range in.eventTriggers { // before they see the rest
+		plan.Changes = append(plan.Changes, t.drop())
 	}
 	used := make(map[string]bool)
 	for _, t := range in.triggers {

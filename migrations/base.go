@@ -92,14 +92,18 @@ REVOKE ALL ON @ FROM PUBLIC;`)
 
 // writerGrants returns what the owner of the trigger functions may do: write
 // the outbox, and nothing else.
-func writerGrants(n outbox.Names, writer string) []string {
-	to := " TO " + ident(writer) + ";"
-	return []string{
+func (m *Migrator) writerGrants(writer string) []string {
+	n, to := m.names, " TO "+ident(writer)+";"
+	list := []string{
 		"GRANT USAGE ON SCHEMA " + ident(n.Schema()) + to,
 		"GRANT INSERT ON " + n.Outbox(0) + ", " + n.Outbox(1) + to,
 		"GRANT SELECT ON SEQUENCE " + n.Active() + to,
 		"GRANT SELECT, UPDATE ON SEQUENCE " + n.Overflow() + to,
 	}
+	if m.cfg.EventTrigger { // which has to know what is mapped
+		list = append(list, "GRANT SELECT ON "+n.Tables()+to)
+	}
+	return list
 }
 
 // agentGrants returns what the agent's role needs, except for the tables that

@@ -40,6 +40,11 @@ type Config struct {
 	// the name of the schema with "_writer".
 	WriterRole string
 
+	// EventTrigger asks for event triggers as well, which see what triggers on
+	// tables cannot: partitions attached and detached, tables dropped, values
+	// rewritten by ALTER TABLE. Only a superuser can create them.
+	EventTrigger bool
+
 	// AgentRole, if set, is granted what the agent needs, except for SELECT on
 	// tables that it looks foreign keys up in. It must exist. Without it the
 	// agent has to connect as the owner of the objects or as a superuser.

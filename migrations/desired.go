@@ -15,6 +15,8 @@ type desired struct {
 	functions []*function
 	triggers  []*trigger
 	rows      []tableRow
+
+	eventTriggers []*eventTrigger
 }
 
 // trigger is a trigger as it should be.
@@ -147,6 +149,10 @@ func (m *Migrator) want(rules []mapped) desired {
 	d := desired{base: baseObjects(m.names), functions: commonFunctions(m.names, m.cfg.SizeLimit)}
 	for _, r := range rules {
 		m.wantTable(&d, r)
+	}
+	if m.cfg.EventTrigger {
+		d.functions = append(d.functions, eventFunctions(m.names)...)
+		d.eventTriggers = eventTriggers(m.names)
 	}
 	return d
 }

@@ -38,9 +38,11 @@ triggers do not fire for logical replication. TRUNCATE has triggers on the table
 partition and child that exists when the migration runs; Status reports those
 that were added since.
 
-No trigger sees ATTACH and DETACH PARTITION, DROP TABLE, rewrites by ALTER
-TABLE, or what is loaded under session_replication_role = replica by tables
-without always.
+No trigger on a table sees ATTACH and DETACH PARTITION, DROP TABLE or rewrites
+by ALTER TABLE. Event triggers do, which [Config.EventTrigger] asks for: they
+record that everything of the table changed, and never fail the command. What is
+loaded under session_replication_role = replica into tables without always is
+seen by neither.
 
 # Guarantees
 

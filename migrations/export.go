@@ -109,6 +109,9 @@ func (m *Migrator) planUndo(i *inspection) *Plan {
 	add := func(object, sql string) {
 		p.Changes = append(p.Changes, Change{State: StateUnmapped, Object: object, SQL: sql})
 	}
+	for _, t := range slices.Backward(i.want.eventTriggers) {
+		add("event trigger "+t.name, dropEventTrigger(t.name, "IF EXISTS "))
+	}
 	for _, t := range slices.Backward(i.want.triggers) {
 		add("trigger "+t.name+" on "+t.relation.name.String(), fmt.Sprintf("DROP TRIGGER IF EXISTS %s ON %s;", ident(t.name), t.relation.name.SQL()))
 	}

@@ -20,6 +20,8 @@ type installed struct {
 	triggers  []installedTrigger
 	rows      []tableRow
 	version   string // empty if unknown
+
+	eventTriggers []installedEventTrigger
 }
 
 type installedFunction struct {
@@ -49,6 +51,14 @@ type installedTrigger struct {
 	isPlain       bool   // without a condition or a list of columns
 }
 
+type installedEventTrigger struct {
+	name     string
+	event    string
+	function string
+	tags     []string // sorted
+	enabled  byte
+}
+
 func readInstalled(ctx context.Context, q querier, n outbox.Names) (*installed, error) {
 	in := &installed{relations: make(map[string]byte), functions: make(map[string]installedFunction)}
 	if err := in.read(ctx, q, n); err != nil {
@@ -62,7 +72,7 @@ func (in *installed) read(ctx context.Context, q querier, n outbox.Names) error 
 	if err != nil || !in.schema {
 		return err
 	}
-	if err := errors.Join(in.readRelations(ctx, q, n), in.readFunctions(ctx, q, n), in.readTriggers(ctx, q, n)); err != nil {
+	if err := errors.Join(in.readRelations(ctx, q, n), in.readFunctions(ctx, q, n), in.readTriggers(ctx, q, n), in.readEventTriggers(ctx, q, n)); err != nil {
 		return err
 	}
 	if in.relations["tables"] == kindTable {
@@ -132,6 +142,25 @@ func (in *installed) readTriggers(ctx context.Context, q querier, n outbox.Names
 		&t.before, &t.after, &t.isClone, &t.isPlain,
 	}, func() error {
 		in.triggers = append(in.triggers, t)
+		return nil
+	})
+	return err
+}
+
+func (in *installed) readEventTriggers(ctx context.Context, q querier, n outbox.Names) error {
+	rows, err := q.Query(ctx, `
+		SELECT e.evtname, e.evtevent, p.proname, ARRAY(SELECT tag FROM unnest(e.evttags) AS tag ORDER BY tag COLLATE "C"), e.evtenabled::text
+		FROM pg_catalog.pg_event_trigger e
+		JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+		WHERE n.nspname = $1
+		ORDER BY e.evtname`, n.Schema())
+	if err != nil {
+		return err
+	}
+	var t installedEventTrigger
+	_, err = pgx.ForEachRow(rows, []any{&t.name, &t.event, &t.function, &t.tags, scanByte{&t.enabled}}, func() error {
+		in.eventTriggers = append(in.eventTriggers, t)
+		t.tags = nil // the next row must not write into the same array
 		return nil
 	})
 	return err

@@ -144,6 +144,6 @@ func (b *bench) requireClean() {
 	b.Helper()
 	var count int
 	require.NoError(b, b.conn.QueryRow(b.ctx, `SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = $1)
-		+ (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal) + (SELECT count(*) FROM pg_proc WHERE oid >= 16384)`, b.names().Schema()).Scan(&count))
+		+ (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal) + (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_proc WHERE oid >= 16384)`, b.names().Schema()).Scan(&count))
 	require.Zero(b, count)
 }

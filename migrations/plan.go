@@ -33,8 +33,9 @@ type Change struct {
 	Table  string // the table of the rule, as the rules name it; empty for what serves all tables
 	SQL    string // one or more statements, each ended by a semicolon
 
-	locks    mapping.TableName // table of the application that the statements lock
-	optional string            // what to say if it cannot be done; empty if it must be
+	locks     mapping.TableName // table of the application that the statements lock
+	superuser bool              // whether it takes the rights of one
+	optional  string            // what to say if it cannot be done; empty if it must be
 }
 
 // Plan is what would be done, in order.
@@ -140,6 +141,10 @@ func (m *Migrator) inspect(ctx context.Context, tx pgx.Tx, p purpose) (*inspecti
 	d.rows()
 	d.leftovers()
 	d.version()
+	d.eventTriggers()
+	if !s.superuser && p != toCompare {
+		w.notes = append(w.notes, needsSuperuser(d.changes)...)
+	}
 	return &inspection{Plan{d.changes, w.notes}, d.want, in, w, problems}, nil
 }
 
@@ -148,7 +153,7 @@ func (d *differ) add(state State, object, table, sql string) {
 }
 
 func (d *differ) base() {
-	w, n := d.writer, d.m.names
+	w := d.writer
 	if w.name != "" && !w.exists {
 		d.add(StateMissing, "role "+w.name, "", createRole(w.name))
 	}
@@ -163,7 +168,7 @@ func (d *differ) base() {
 		}
 	}
 	if w.name != "" && !granted {
-		d.add(StateMissing, "rights of role "+w.name, "", strings.Join(writerGrants(n, w.name), "\n"))
+		d.add(StateMissing, "rights of role "+w.name, "", strings.Join(d.m.writerGrants(w.name), "\n"))
 	}
 }
 
@@ -272,6 +277,7 @@ func (d *differ) rows() {
 // belongs to rules that are broken is left alone.
 func (d *differ) leftovers() {
 	n := d.m.names
+	d.leftEventTriggers() // before their functions
 	brokenTables, brokenFunctions := make(map[string]bool), make(map[string]bool)
 	for _, r := range d.broken {
 		brokenTables[r.Rule.Table.String()] = true

@@ -50,8 +50,9 @@ func (m *Migrator) planWriter(ctx context.Context, q querier, s session, in *ins
 		err = q.QueryRow(ctx, `SELECT has_schema_privilege($1::name, $2::text, 'USAGE')
 			AND has_table_privilege($1, $3::text, 'INSERT') AND has_table_privilege($1, $4::text, 'INSERT')
 			AND has_sequence_privilege($1, $5::text, 'SELECT')
-			AND has_sequence_privilege($1, $6::text, 'SELECT') AND has_sequence_privilege($1, $6::text, 'UPDATE')`,
-			w.name, n.Schema(), n.Outbox(0), n.Outbox(1), n.Active(), n.Overflow()).Scan(&w.granted)
+			AND has_sequence_privilege($1, $6::text, 'SELECT') AND has_sequence_privilege($1, $6::text, 'UPDATE')
+			AND (to_regclass($7) IS NULL OR NOT $8 OR has_table_privilege($1, to_regclass($7), 'SELECT'))`,
+			w.name, n.Schema(), n.Outbox(0), n.Outbox(1), n.Active(), n.Overflow(), n.Tables(), m.cfg.EventTrigger).Scan(&w.granted)
 		if err != nil {
 			return w, fmt.Errorf("read the rights of role %s: %w", w.name, err)
 		}

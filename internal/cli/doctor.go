@@ -62,7 +62,7 @@ func (a *app) doctor(cmd *cobra.Command) error {
 	findings, err := doctor.Examine(ctx, doctor.Config{
 		Schema: cfg.Postgres.Schema, Rules: rules, TokenKey: cfg.Redis.TokenKey, Redis: rdb,
 		Sinks:     sinks,
-		SizeLimit: sizeLimit(cfg), AgentRole: cfg.Postgres.AgentRole, WriterRole: cfg.Postgres.WriterRole,
+		SizeLimit: sizeLimit(cfg), AgentRole: cfg.Postgres.AgentRole, WriterRole: cfg.Postgres.WriterRole, EventTrigger: cfg.Postgres.EventTrigger,
 		Connect: func(ctx context.Context) (*pgx.Conn, error) { return connectPostgres(ctx, cfg, "icache-agent doctor") },
 	})
 	if err != nil {

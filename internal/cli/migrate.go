@@ -41,6 +41,7 @@ func (a *app) migrateSub(name, short string, f func(context.Context, *migrations
 	}
 	config.RegisterFlags(cmd.Flags())
 	if name != "down" {
+		cmd.Flags().Bool(eventTriggerFlag, false, "event triggers too, which see DDL; to create them takes a superuser (postgres.event_trigger)")
 		cmd.Flags().String(agentRoleFlag, "", "`role` that the agent connects as, to be granted what it needs (postgres.agent_role)")
 	}
 	cmd.Flags().String(writerRoleFlag, "", "`role` that owns the trigger functions, created if need be (postgres.writer_role)")
@@ -48,17 +49,22 @@ func (a *app) migrateSub(name, short string, f func(context.Context, *migrations
 	return cmd
 }
 
-// The roles have flags of their own, because only migrations need them.
+// These have flags of their own, because only migrations need them.
 const (
 	agentRoleFlag  = "agent-role"
 	writerRoleFlag = "writer-role"
+
+	eventTriggerFlag = "event-trigger"
 )
 
-func takeRoles(cmd *cobra.Command, cfg *config.Config) {
+func takeMigrateFlags(cmd *cobra.Command, cfg *config.Config) {
 	for name, role := range map[string]*string{agentRoleFlag: &cfg.Postgres.AgentRole, writerRoleFlag: &cfg.Postgres.WriterRole} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
 			*role = f.Value.String()
 		}
+	}
+	if f := cmd.Flags().Lookup(eventTriggerFlag); f != nil && f.Changed {
+		cfg.Postgres.EventTrigger = f.Value.String() == "true"
 	}
 }
 
@@ -68,7 +74,7 @@ func (a *app) withMigrator(cmd *cobra.Command, withRules bool, f func(context.Co
 	if err != nil {
 		return err
 	}
-	takeRoles(cmd, cfg)
+	takeMigrateFlags(cmd, cfg)
 	conn, err := connectPostgres(cmd.Context(), cfg, "icache-agent migrate")
 	if err != nil {
 		return err
@@ -91,7 +97,7 @@ func (a *app) withMigrator(cmd *cobra.Command, withRules bool, f func(context.Co
 func migrator(conn *pgx.Conn, cfg *config.Config, rules *mapping.Mapper) (*migrations.Migrator, error) {
 	m, err := migrations.New(conn, migrations.Config{
 		Rules: rules, Schema: cfg.Postgres.Schema, LockTimeout: cfg.Postgres.LockTimeout, SizeLimit: sizeLimit(cfg),
-		AgentRole: cfg.Postgres.AgentRole, WriterRole: cfg.Postgres.WriterRole,
+		AgentRole: cfg.Postgres.AgentRole, WriterRole: cfg.Postgres.WriterRole, EventTrigger: cfg.Postgres.EventTrigger,
 	})
 	if err != nil {
 		return nil, usageErrorf("%w", err)

@@ -27,14 +27,15 @@ type Config struct {
 
 // Postgres is the section postgres.
 type Postgres struct {
-	URL         URL           `koanf:"url" doc:"Connection URL, postgres://user@host:5432/database?sslmode=require, or a libpq string, host=db user=icache. Several hosts may be listed. The PG* environment variables fill in what is left out. Connect to the server itself, not through a transaction pooler."`
-	URLFile     string        `koanf:"url_file" doc:"File that holds the connection URL, for a secret; in place of url. A relative path starts from the directory of this file."`
-	Schema      string        `koanf:"schema" doc:"Schema that holds the objects of icache."`
-	Wake        string        `koanf:"wake" jsonschema:"enum=auto,enum=doorbell,enum=poll" doc:"How the agent learns of changes: doorbell (NOTIFY while it sleeps), poll, or auto, which polls only where max_prepared_transactions > 0."`
-	OutboxLimit Size          `koanf:"outbox_limit" doc:"Size past which triggers stop recording while no agent runs; the whole cache is outdated when one comes back. 0MB means no limit. Takes effect with migrate up."`
-	LockTimeout time.Duration `koanf:"lock_timeout" doc:"How long a migration waits for a lock on a busy table before it gives up."`
-	AgentRole   string        `koanf:"agent_role" doc:"Role that the agent connects as. migrate up grants it what it needs; the role has to exist. Left out, the agent has to connect as the owner of the objects or as a superuser."`
-	WriterRole  string        `koanf:"writer_role" doc:"Role that owns the trigger functions and may do nothing but write the outbox; migrate up creates it if it may. Left out, it is the name of the schema with _writer."`
+	URL          URL           `koanf:"url" doc:"Connection URL, postgres://user@host:5432/database?sslmode=require, or a libpq string, host=db user=icache. Several hosts may be listed. The PG* environment variables fill in what is left out. Connect to the server itself, not through a transaction pooler."`
+	URLFile      string        `koanf:"url_file" doc:"File that holds the connection URL, for a secret; in place of url. A relative path starts from the directory of this file."`
+	Schema       string        `koanf:"schema" doc:"Schema that holds the objects of icache."`
+	Wake         string        `koanf:"wake" jsonschema:"enum=auto,enum=doorbell,enum=poll" doc:"How the agent learns of changes: doorbell (NOTIFY while it sleeps), poll, or auto, which polls only where max_prepared_transactions > 0."`
+	OutboxLimit  Size          `koanf:"outbox_limit" doc:"Size past which triggers stop recording while no agent runs; the whole cache is outdated when one comes back. 0MB means no limit. Takes effect with migrate up."`
+	LockTimeout  time.Duration `koanf:"lock_timeout" doc:"How long a migration waits for a lock on a busy table before it gives up."`
+	AgentRole    string        `koanf:"agent_role" doc:"Role that the agent connects as. migrate up grants it what it needs; the role has to exist. Left out, the agent has to connect as the owner of the objects or as a superuser."`
+	EventTrigger bool          `koanf:"event_trigger" doc:"Event triggers too, which see what triggers on tables cannot: partitions attached and detached, tables dropped, values rewritten by ALTER TABLE. Only a superuser can create them. Takes effect with migrate up."`
+	WriterRole   string        `koanf:"writer_role" doc:"Role that owns the trigger functions and may do nothing but write the outbox; migrate up creates it if it may. Left out, it is the name of the schema with _writer."`
 }
 
 // Redis is the section redis.

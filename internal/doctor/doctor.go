@@ -47,6 +47,7 @@ type Config struct {
 	// What the triggers are compared with, as in [migrations.Config].
 	SizeLimit             int64
 	AgentRole, WriterRole string
+	EventTrigger          bool
 
 	// Connect opens a connection to Postgres as the agent would.
 	Connect func(ctx context.Context) (*pgx.Conn, error)

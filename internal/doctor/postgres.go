@@ -136,6 +136,7 @@ func (p *patient) drift(ctx context.Context, conn *pgx.Conn) bool {
 	const check = "triggers"
 	m, err := migrations.New(conn, migrations.Config{
 		Rules: p.cfg.Rules, Schema: p.cfg.Schema, SizeLimit: p.cfg.SizeLimit, AgentRole: p.cfg.AgentRole, WriterRole: p.cfg.WriterRole,
+		EventTrigger: p.cfg.EventTrigger,
 	})
 	if err != nil {
 		p.failed(check, err)
