@@ -18,6 +18,7 @@ import (
 
 	"github.com/icache-go/icache-agent/icache"
 	"github.com/icache-go/icache-agent/internal/agent"
+	"github.com/icache-go/icache-agent/internal/cdn"
 	"github.com/icache-go/icache-agent/internal/servertest"
 	"github.com/icache-go/icache-agent/listener"
 	"github.com/icache-go/icache-agent/mapping"
@@ -63,6 +64,7 @@ type options struct {
 	load     func(context.Context) (*agent.Loaded, error)
 	discover bool
 	foreign  bool
+	sinks    []cdn.Sink
 
 	postgresURL string // a server of the test's own
 	agentURL    string // the same for the agent, otherwise written
@@ -123,7 +125,7 @@ func (b *bundle) start(t *testing.T, rules []mapping.Rule) {
 	require.NoError(t, err)
 	a, err := agent.New(agent.Config{
 		Postgres: listener.Config{URL: b.url}, Redis: b.rdb, CacheOptions: b.cacheOptions, Rules: rules,
-		Load: b.options.load, Discover: b.options.discover, ForeignReaders: b.options.foreign,
+		Load: b.options.load, Discover: b.options.discover, ForeignReaders: b.options.foreign, Sinks: b.options.sinks,
 		HTTPListener: ln, Version: "test", Logger: b.options.logger,
 	})
 	require.NoError(t, err)

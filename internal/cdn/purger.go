@@ -196,7 +196,11 @@ func (p *Purger) Run(ctx context.Context) {
 	}
 	wg.Go(func() { p.keep(ctx) })
 	wg.Wait()
-	p.table.close(context.WithoutCancel(ctx))
+	ctx = context.WithoutCancel(ctx)
+	if p.durable.Load() {
+		p.tidy(ctx)
+	}
+	p.table.close(ctx)
 }
 
 func (p *Purger) wake() {
@@ -263,6 +267,21 @@ func (p *Purger) save(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// tidy removes rows at the end, or the next process would purge again what has
+// been purged. It adds none: another may lead by now, and the cursor is behind
+// what is not in the table.
+func (p *Purger) tidy(ctx context.Context) {
+	changes := make(map[string]rows)
+	for _, s := range p.senders {
+		if r := s.queue.purged(); !r.empty() {
+			changes[s.Name] = r
+		}
+	}
+	if err := p.table.write(ctx, changes); err != nil {
+		p.cfg.Logger.WarnContext(ctx, "cdn: cannot write down what has been purged, it will be purged again", "error", err)
+	}
 }
 
 func (p *Purger) takeOver(ctx context.Context) error {

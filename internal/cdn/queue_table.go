@@ -34,6 +34,19 @@ func (q *queue) unsaved(before time.Time) rows {
 	return r
 }
 
+// purged returns the rows that can be removed without others being written.
+func (q *queue) purged() (r rows) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.urgent {
+		return r // some are replaced by what has not been written yet
+	}
+	for key := range q.gone {
+		r.gone = append(r.gone, key)
+	}
+	return r
+}
+
 // hurry has the next round write everything.
 func (q *queue) hurry() {
 	q.mu.Lock()
