@@ -24,7 +24,8 @@ have_redis || missing+=(redis-server)
 have make || missing+=(make)
 [ "$(uname -s)" != Linux ] || have gcc || have clang || missing+=(gcc libc6-dev)
 if have apt-get && [ "$(id -u)" = 0 ]; then
-  have pgbouncer || missing+=(pgbouncer) # elsewhere its tests are skipped
+  have pgbouncer || missing+=(pgbouncer) # elsewhere the tests of these are skipped
+  have varnishd || missing+=(varnish varnish-modules)
   /usr/bin/python3 -c 'import django, django_redis, psycopg2' 2>/dev/null ||
     missing+=(python3-django python3-django-redis python3-psycopg2) # the same
 fi
