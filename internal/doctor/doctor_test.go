@@ -148,6 +148,45 @@ func TestMissingRights(t *testing.T) {
 	require.NotContains(t, f.Found, "USAGE ON SCHEMA")
 }
 
+// TestRightsOfTheAgent: the role has what migrations grant it and what the
+// rules ask for, and not a right more.
+func TestRightsOfTheAgent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	name := "doctor_" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	b.exec(t, "CREATE ROLE "+name+" LOGIN PASSWORD 'x'; CREATE TABLE ratings (id int PRIMARY KEY, movie_id int)")
+	t.Cleanup(func() {
+		for _, sql := range []string{"DROP OWNED BY " + name, "DROP ROLE " + name} {
+			_, err := b.db.Exec(context.Background(), sql)
+			require.NoError(t, err)
+		}
+	})
+	rules, err := mapping.Compile([]mapping.Rule{{Table: mapping.TableName{Schema: "public", Name: "ratings"},
+		Tokens: []string{"title:{movie_id->movies.title}"}, SettleReplicas: true}})
+	require.NoError(t, err)
+	m, err := migrations.New(b.db, migrations.Config{Rules: rules, AgentRole: name})
+	require.NoError(t, err)
+	_, err = m.Up(t.Context())
+	require.NoError(t, err)
+	b.cfg.Rules, b.cfg.AgentRole = rules, name
+	cfg := b.db.Config().Copy()
+	cfg.User, cfg.Password = name, "x"
+	b.cfg.Connect = func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, cfg) }
+
+	f := b.examine(t)["rights"]
+	require.Equal(t, doctor.Serious, f.Level)
+	require.Equal(t, `missing: SELECT ON "public"."movies", membership in pg_read_all_stats`, f.Found)
+	b.exec(t, "GRANT SELECT ON movies TO "+name+"; GRANT pg_read_all_stats TO "+name)
+	f = b.examine(t)["rights"]
+	require.Equal(t, doctor.OK, f.Level, "%+v", f)
+
+	b.exec(t, "REVOKE EXECUTE ON FUNCTION icache.record FROM "+name+"; REVOKE DELETE ON icache.purges, icache.rules FROM "+name+"; REVOKE SELECT ON icache.outbox FROM "+name)
+	f = b.examine(t)["rights"]
+	for _, missing := range []string{`EXECUTE ON FUNCTION "icache"."record"(oid, "char", jsonb)`, `DELETE ON "icache"."rules"`, `DELETE ON "icache"."purges"`, `SELECT ON "icache"."outbox"`} {
+		require.Contains(t, f.Found, missing)
+	}
+}
+
 func TestOverflow(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -177,7 +177,8 @@ func (p *patient) drift(ctx context.Context, conn *pgx.Conn) bool {
 	return true
 }
 
-// rights are those that the agent needs to drain.
+// rights are those that the agent's role needs: to drain, to keep what the
+// cursor belongs to, to send canaries, and what its rules ask for.
 func (p *patient) rights(ctx context.Context, conn *pgx.Conn, role string) {
 	const check = "rights"
 	n := p.names
@@ -186,9 +187,13 @@ func (p *patient) rights(ctx context.Context, conn *pgx.Conn, role string) {
 		SELECT 'USAGE ON SCHEMA ' || quote_ident($1) WHERE NOT has_schema_privilege($1, 'USAGE')
 		UNION ALL SELECT p || ' ON ' || o FROM unnest($2::text[]) o, unnest('{SELECT,TRUNCATE}'::text[]) p WHERE NOT has_table_privilege(o, p)
 		UNION ALL SELECT 'SELECT ON ' || o FROM unnest($3::text[]) o WHERE NOT has_table_privilege(o, 'SELECT')
-		UNION ALL SELECT p || ' ON ' || $4 FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p WHERE NOT has_table_privilege($4, p)
-		UNION ALL SELECT p || ' ON SEQUENCE ' || o FROM unnest($5::text[]) o, unnest('{SELECT,UPDATE}'::text[]) p WHERE NOT has_sequence_privilege(o, p)`,
-		n.Schema(), []string{n.Outbox(0), n.Outbox(1)}, []string{n.Tables(), n.Meta()}, n.Cursor(), []string{n.Active(), n.Overflow()})
+		UNION ALL SELECT p || ' ON ' || o FROM unnest($4::text[]) o, unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p WHERE NOT has_table_privilege(to_regclass(o), p)
+		UNION ALL SELECT p || ' ON SEQUENCE ' || o FROM unnest($5::text[]) o, unnest('{SELECT,UPDATE}'::text[]) p WHERE NOT has_sequence_privilege(o, p)
+		UNION ALL SELECT 'EXECUTE ON FUNCTION ' || $6 WHERE NOT has_function_privilege(to_regprocedure($6), 'EXECUTE')
+		UNION ALL SELECT 'SELECT ON ' || o FROM unnest($7::text[]) o WHERE NOT has_table_privilege(to_regclass(o), 'SELECT')
+		UNION ALL SELECT 'membership in pg_read_all_stats' WHERE $8 AND NOT pg_has_role('pg_read_all_stats', 'USAGE')`,
+		n.Schema(), []string{n.Outbox(0), n.Outbox(1)}, []string{n.Ident("outbox"), n.Tables(), n.Meta()},
+		[]string{n.Cursor(), n.Rules(), n.Purges()}, []string{n.Active(), n.Overflow()}, n.Ident("record")+`(oid, "char", jsonb)`, p.lookups(), p.settlesReplicas())
 	if err == nil {
 		missing, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	}
@@ -196,11 +201,33 @@ func (p *patient) rights(ctx context.Context, conn *pgx.Conn, role string) {
 	case err != nil:
 		p.failed(check, err)
 	case len(missing) > 0:
-		p.add(Serious, check, "missing: "+strings.Join(missing, ", "), "the agent cannot read or empty the outbox",
-			fmt.Sprintf("as the owner of the schema: GRANT them to %s", pgx.Identifier{role}.Sanitize()))
+		p.add(Serious, check, "missing: "+strings.Join(missing, ", "), "the agent cannot read or empty the outbox, or cannot do what the rules ask for",
+			fmt.Sprintf("icache-agent migrate up --agent-role %s grants what is of icache; GRANT the rest to %[1]s", pgx.Identifier{role}.Sanitize()))
 	default:
-		p.ok(check, "role %s may read and empty the outbox", role)
+		p.ok(check, "role %s may do all that the agent has to", role)
 	}
+}
+
+// lookups are the tables that foreign keys are followed to.
+func (p *patient) lookups() []string {
+	tables := []string{}
+	if p.cfg.Rules == nil {
+		return tables
+	}
+	for _, r := range p.cfg.Rules.Rules() {
+		for _, t := range r.Templates {
+			for _, l := range t.Lookups() {
+				if name := l.Ref.SQL(); !slices.Contains(tables, name) {
+					tables = append(tables, name)
+				}
+			}
+		}
+	}
+	return tables
+}
+
+func (p *patient) settlesReplicas() bool {
+	return p.cfg.Rules != nil && slices.ContainsFunc(p.cfg.Rules.Rules(), func(r *mapping.CompiledRule) bool { return r.Rule.SettleReplicas })
 }
 
 func (p *patient) outbox(ctx context.Context, conn *pgx.Conn) {
