@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -23,6 +24,7 @@ type Cache struct {
 	slots    chan struct{} // WithFallbackLimit
 	breaker  breaker
 	stats    counters
+	leaseEnd atomic.Int64 // of the latest lease seen, for GuardServe
 	seams    seams
 
 	mu      sync.Mutex
@@ -85,7 +87,7 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Cache, error) {
 		c.slots = make(chan struct{}, cfg.fallbackLimit)
 	}
 	if cfg.tracking > 0 {
-		c.l1 = newL1(cfg.tracking, cfg.guard)
+		c.l1 = newL1(cfg.tracking, cfg.guard, cfg.guardGrace)
 		if err := c.track(rdb); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}

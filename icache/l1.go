@@ -18,9 +18,10 @@ type l1 struct {
 	maxStale time.Duration
 	gen      atomic.Pointer[l1Gen]
 	proof    atomic.Int64 // ns since start: increments acknowledged before are known
-	lease    atomic.Int64 // ns since start: the guard's lease lasts until then
+	lease    atomic.Int64 // ns since start: the guard's lease, and grace, last until then
 	start    time.Time
 	guard    bool
+	grace    time.Duration // GuardServe
 }
 
 // maxL1Tokens bounds a generation; beyond it a new one begins.
@@ -45,8 +46,8 @@ type l1Entry struct {
 	entry  *entry
 }
 
-func newL1(maxStale time.Duration, guard bool) *l1 {
-	l := &l1{maxStale: maxStale, guard: guard, start: time.Now()}
+func newL1(maxStale time.Duration, guard bool, grace time.Duration) *l1 {
+	l := &l1{maxStale: maxStale, guard: guard, grace: grace, start: time.Now()}
 	l.proof.Store(int64(-maxStale) - 1)
 	l.clear()
 	return l
@@ -61,6 +62,16 @@ func (l *l1) now() int64 { return int64(time.Since(l.start)) }
 func (l *l1) fresh() bool {
 	now := l.now()
 	return now-l.proof.Load() <= int64(l.maxStale) && (!l.guard || now < l.lease.Load())
+}
+
+// guarded records what is left of the guard's lease, counted from at.
+func (l *l1) guarded(at int64, left time.Duration) {
+	switch {
+	case left > 0:
+		l.lease.Store(at + int64(left+l.grace))
+	case l.grace == 0:
+		l.lease.Store(0)
+	}
 }
 
 // prove records that everything up to the given time is known.

@@ -128,7 +128,7 @@ func (c *Cache) read(ctx context.Context, p *plan, fc *fetchConfig, pin *pinned)
 		l.vals[u] = vals[i]
 	}
 	l.static = sum(l.vals)
-	l.lapsed = c.cfg.guard && raw[n+len(extra)] == nil
+	l.lapsed = c.cfg.guard && c.lapsed(ctx, raw[n+len(extra)])
 	known, ok := parseAll(raw[n : n+len(extra)])
 	if local != nil {
 		if ok && local.version == l.static+sum(known) {

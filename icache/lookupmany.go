@@ -47,12 +47,13 @@ func (c *Cache) readMany(ctx context.Context, fragments []*Fragment) ([]lookup, 
 	if err != nil {
 		return nil, err
 	}
+	lapsed := c.cfg.guard && c.lapsed(ctx, raw[len(raw)-1])
 	looks := make([]lookup, len(fragments))
 	var extra []string
 	for i, f := range fragments {
 		l := &looks[i]
 		l.seeded = seeded
-		l.lapsed = c.cfg.guard && raw[len(raw)-1] == nil
+		l.lapsed = lapsed
 		for _, t := range f.plan.tokens {
 			l.vals = append(l.vals, vals[at[t]])
 		}

@@ -32,6 +32,7 @@ type config struct {
 	epoch         string
 	fallbackLimit int
 	guard         bool
+	guardGrace    time.Duration
 	hooks         []Hooks
 	legacy        bool
 	payloadBytes  int64

@@ -195,11 +195,11 @@ func (t *tracker) probe(ctx context.Context, n uint64) {
 	defer cancel()
 	if t.l1.guard {
 		at := t.l1.now()
-		if left, err := t.c.redis.read.PTTL(ctx, t.c.guardKey()).Result(); err == nil && left > 0 {
-			t.l1.lease.Store(at + int64(left))
-		} else {
-			t.l1.lease.Store(0)
+		left, err := t.c.redis.read.PTTL(ctx, t.c.guardKey()).Result()
+		if err != nil {
+			left = 0
 		}
+		t.l1.guarded(at, left)
 	}
 	if u := t.under.Load(); u != nil && t.l1.now()-u.at < int64(t.l1.maxStale) {
 		return

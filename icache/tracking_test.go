@@ -183,7 +183,7 @@ func TestTrackingWithGuard(t *testing.T) {
 // What was read before an invalidation must not be kept after it.
 func TestFillAfterInvalidation(t *testing.T) {
 	t.Parallel()
-	l := newL1(time.Hour, false)
+	l := newL1(time.Hour, false, 0)
 	l.prove(l.now())
 	e := &entry{version: 12}
 	f := l.begin([]string{"a", "b"}, nil)

@@ -29,6 +29,7 @@ import (
 
 const (
 	guardLease = time.Second
+	guardGrace = 2 * guardLease
 	agentEnv   = "ICACHE_TEST_AGENT"
 )
 
@@ -191,7 +192,7 @@ func (r *reader) result() (time.Duration, int) {
 
 func TestGuardBoundsStaleness(t *testing.T) {
 	t.Parallel()
-	const fault = 3 * guardLease
+	const fault = guardLease + guardGrace + time.Second
 	for name, c := range map[string]struct {
 		strike func(t *testing.T, g *guarded)
 		heal   func(t *testing.T, g *guarded) // nil: the agent is gone for good
@@ -288,6 +289,7 @@ func TestGuardBoundsStaleness(t *testing.T) {
 				return r
 			}
 			with := read(icache.WithGuard(), icache.WithPrefix("icache:"))
+			lenient := read(icache.WithGuard(icache.GuardServe(guardGrace)), icache.WithPrefix("icache:"))
 			without := read(icache.WithPrefix("icache:"))
 			served := func(n int) {
 				_, before := with.result()
@@ -304,11 +306,14 @@ func TestGuardBoundsStaleness(t *testing.T) {
 			cancel()
 			wg.Wait()
 			guarded, hits := with.result()
+			graced, _ := lenient.result()
 			unguarded, _ := without.result()
-			t.Logf("longest staleness: with the guard %s, without %s; %d hits", guarded, unguarded, hits)
+			t.Logf("longest staleness: with the guard %s, with its grace %s, without %s; %d hits", guarded, graced, unguarded, hits)
 			require.LessOrEqual(t, guarded, guardLease)
+			require.LessOrEqual(t, graced, guardLease+guardGrace)
 			if !c.fresh {
-				require.Greater(t, unguarded, guardLease, "without the guard the fault is seen, or this test proves nothing")
+				require.Greater(t, graced, guardLease, "the grace is used, or this test proves nothing about it")
+				require.Greater(t, unguarded, guardLease+guardGrace, "without the guard the fault is seen, or this test proves nothing")
 			}
 		})
 	}
