@@ -75,7 +75,7 @@ func TestSchema_DescribesEverything(t *testing.T) {
 		}
 	}
 	walk("", &root)
-	require.Equal(t, 45, keys)
+	require.Equal(t, 46, keys)
 	tables := root.Properties["tables"].Items
 	require.Equal(t, []string{"table"}, tables.Required)
 	require.Equal(t, []string{"tokens"}, tables.Else.Required)
