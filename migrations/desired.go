@@ -158,7 +158,7 @@ func (m *Migrator) want(rules []mapped) desired {
 }
 
 func (m *Migrator) wantTable(d *desired, r mapped) {
-	p := newProjection(r.table, r.rule, m.names, m.cfg.SizeLimit)
+	p := newProjection(r.table, r.rule, m.names)
 	table := r.table.name.String()
 	add := func(rel relation, operation, function string, row bool, ops ...mapping.Op) {
 		d.triggers = append(d.triggers, &trigger{

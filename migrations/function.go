@@ -93,13 +93,54 @@ func (f *function) argTypes() string {
 	return ""
 }
 
-// tail returns the end of every function: it writes the row and rings the
-// doorbell. It is not guarded: an outbox that cannot be written must fail the
-// statement, because nobody would know of the change.
+// What the variable icache_to of trigger functions says, beside 0 and 1, the
+// tables of the outbox.
+const (
+	toNone   = -1 // nothing changed, and nothing is to be done
+	toRecord = -2 // more is to be done than to insert a row: record() does it
+)
+
+// destination returns the last cases of the expression for icache_to. It takes
+// the lock of the doorbell, which says whether the agent sleeps, shared; until
+// the end of the transaction, so it makes no difference that the row is written
+// after that. One call in two hundred has record() look at the size of the
+// outbox, which takes dozens of system calls.
 //
-// pg_sequence_last_value is what the view pg_sequences calls. It is a tenth of
-// the cost of selecting from the sequence, which would be a query.
-func tail(n outbox.Names, sizeLimit int64, relation, op, keys string) string {
+// In each transaction Postgres sets up every expression that it comes by anew,
+// and looks up all functions in it, so what is needed for every row is in this
+// one, which is part of the query that finds the keys. pg_sequence_last_value is
+// what the view pg_sequences calls. It is a tenth of the cost of selecting from
+// the sequence, which would be a query.
+func destination(n outbox.Names) string {
+	return fmt.Sprintf(`WHEN pg_sequence_last_value(%s::regclass) = 1 OR random() < 0.005 OR NOT pg_try_advisory_xact_lock_shared(%d) THEN %d
+      ELSE pg_sequence_last_value(%s::regclass) END`, literal(n.Overflow()), n.DoorbellKey(), toRecord, literal(n.Active()))
+}
+
+// tail returns the end of trigger functions, for when the keys and icache_to
+// have been found. It is not guarded: an outbox that cannot be written must fail
+// the statement, because nobody would know of the change. What stands in the
+// last branch, before record() is called, is for those who do not know the keys yet.
+func tail(n outbox.Names, relation, op, keys, otherwise string) string {
+	return strings.NewReplacer(
+		"@outbox0", n.Outbox(0),
+		"@outbox1", n.Outbox(1),
+		"@values", relation+", "+op+", "+keys,
+		"@record", n.Ident(recordFunction),
+		"@otherwise", otherwise,
+	).Replace(`  IF icache_to = 0 THEN
+    INSERT INTO @outbox0 (relation, op, keys) VALUES (@values);
+  ELSIF icache_to = 1 THEN
+    INSERT INTO @outbox1 (relation, op, keys) VALUES (@values);
+  ELSE
+@otherwise    PERFORM @record(@values);
+  END IF;
+  RETURN NULL;
+`)
+}
+
+// recordBody returns the body of record(), which does all that may have to be
+// done for a change: it writes the row, unless the outbox is full, and rings.
+func recordBody(n outbox.Names, sizeLimit int64) string {
 	return strings.NewReplacer(
 		"@overflow", literal(n.Overflow())+"::regclass",
 		"@active", literal(n.Active())+"::regclass",
@@ -108,21 +149,22 @@ func tail(n outbox.Names, sizeLimit int64, relation, op, keys string) string {
 		"@limit", fmt.Sprint(sizeLimit),
 		"@outbox0", n.Outbox(0),
 		"@outbox1", n.Outbox(1),
-		"@values", relation+", "+op+", "+keys,
 		"@key", fmt.Sprint(n.DoorbellKey()),
 		"@channel", literal(n.Channel()),
-	).Replace(`  IF pg_sequence_last_value(@overflow) = 1 THEN
+	).Replace(`BEGIN
+  IF pg_sequence_last_value(@overflow) = 1 THEN
     NULL; -- the agent is too far behind and will start over: nothing more is kept for it
-  ELSIF random() < 0.02 AND pg_total_relation_size(@size0) + pg_total_relation_size(@size1) > @limit THEN
+  ELSIF pg_total_relation_size(@size0) + pg_total_relation_size(@size1) > @limit THEN
     PERFORM setval(@overflow, 1);
   ELSIF pg_sequence_last_value(@active) = 1 THEN
-    INSERT INTO @outbox1 (relation, op, keys) VALUES (@values);
+    INSERT INTO @outbox1 (relation, op, keys) VALUES (record.relation, record.op, record.keys);
   ELSE
-    INSERT INTO @outbox0 (relation, op, keys) VALUES (@values);
+    INSERT INTO @outbox0 (relation, op, keys) VALUES (record.relation, record.op, record.keys);
   END IF;
   IF NOT pg_try_advisory_xact_lock_shared(@key) THEN
     PERFORM pg_notify(@channel, ''); -- the agent sleeps
   END IF;
+END
 `)
 }
 
@@ -132,12 +174,12 @@ func commonFunctions(n outbox.Names, sizeLimit int64) []*function {
 		{
 			name: recordFunction, args: `relation oid, op "char", keys jsonb`, returns: "void",
 			settings: []string{searchPath},
-			source:   "BEGIN\n" + tail(n, sizeLimit, "record.relation", "record.op", "record.keys") + "END\n",
+			source:   recordBody(n, sizeLimit),
 		},
 		{
 			name: truncateFunction, returns: "trigger",
 			settings: []string{searchPath},
-			source:   "BEGIN\n" + tail(n, sizeLimit, "TG_RELID", "'T'", "NULL") + "  RETURN NULL;\nEND\n",
+			source:   fmt.Sprintf("BEGIN\n  PERFORM %s(TG_RELID, 'T', NULL);\n  RETURN NULL;\nEND\n", n.Ident(recordFunction)),
 		},
 	}
 }

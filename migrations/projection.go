@@ -22,20 +22,20 @@ const maxArguments = 50
 
 // projection writes the part of trigger functions that finds the keys.
 type projection struct {
-	table     *table
-	rule      *mapping.CompiledRule
-	sources   []mapping.Source
-	names     outbox.Names
-	sizeLimit int64
+	table   *table
+	rule    *mapping.CompiledRule
+	sources []mapping.Source
+	names   outbox.Names
 }
 
-func newProjection(t *table, rule *mapping.CompiledRule, n outbox.Names, sizeLimit int64) *projection {
-	return &projection{table: t, rule: rule, sources: rule.Sources(), names: n, sizeLimit: sizeLimit}
+func newProjection(t *table, rule *mapping.CompiledRule, n outbox.Names) *projection {
+	return &projection{table: t, rule: rule, sources: rule.Sources(), names: n}
 }
 
 // statement returns the function of a statement-level trigger. A statement that
-// changed one row is the common case, and costs one query: SELECT INTO STRICT
-// fails if there are more rows, or none, and only then is there more to do.
+// changed one row, and not its keys, is the common case and costs one query,
+// which says where the row goes as well: SELECT INTO STRICT fails if there are
+// more rows, or none, and leaves icache_to NULL. Then the keys are found the long way.
 func (p *projection) statement(op mapping.Op) *function {
 	rows := newRows
 	if op == mapping.Delete {
@@ -45,33 +45,33 @@ func (p *projection) statement(op mapping.Op) *function {
 	if op == mapping.Update {
 		one, many = p.oneUpdate(), p.manyUpdates()
 	}
-	return p.function(op.String(), fmt.Sprintf(`#variable_conflict use_column
-DECLARE
-  icache_keys jsonb;
-BEGIN
-  BEGIN
-%s  EXCEPTION
-    WHEN too_many_rows THEN
-      BEGIN
-%s      EXCEPTION WHEN OTHERS THEN -- the table is not what it was: never fail the statement for that
-        icache_keys := NULL;
-      END;
-    WHEN OTHERS THEN -- no row, or the same as above
+	long := fmt.Sprintf(`    IF icache_to = %d THEN
+      RETURN NULL; -- nothing changed
+    ELSIF icache_to IS NULL THEN
       IF NOT EXISTS (SELECT FROM %s) THEN
         RETURN NULL;
       END IF;
-      icache_keys := NULL;
+      BEGIN
+        icache_keys := NULL;
+%s      EXCEPTION WHEN OTHERS THEN -- never fail the statement for that
+        icache_keys := NULL;
+      END;
+      IF icache_keys = '[]' THEN
+        RETURN NULL;
+      END IF;
+    END IF;
+`, toNone, rows, many)
+	return p.function(op.String(), fmt.Sprintf(`#variable_conflict use_column
+DECLARE
+  icache_keys jsonb;
+  icache_to bigint;
+BEGIN
+  BEGIN
+%s  EXCEPTION WHEN OTHERS THEN -- not one row, or the table is not what it was
+    icache_to := NULL;
   END;
-  IF icache_keys = '[]' THEN
-    RETURN NULL;
-  END IF;
-%s  RETURN NULL;
-END
-`, one, many, rows, p.tail(fmt.Sprintf("'%c'", byte(op)))))
-}
-
-func (p *projection) tail(op string) string {
-	return tail(p.names, p.sizeLimit, "TG_RELID", op, "icache_keys")
+%sEND
+`, one, tail(p.names, "TG_RELID", fmt.Sprintf("'%c'", byte(op)), "icache_keys", long)))
 }
 
 func (p *projection) function(operation, source string) *function {
@@ -99,11 +99,11 @@ func (p *projection) textColumns() []*column {
 
 // oneRow finds the keys of the only row of a transition table.
 func (p *projection) oneRow(rows string) string {
-	keys := fmt.Sprintf("jsonb_build_array(%s)", p.object("r"))
+	cases := ""
 	if p.rule.Rule.When != "" {
-		keys = fmt.Sprintf("CASE WHEN r.%s THEN %s ELSE '[]' END", whenOf, keys)
+		cases = fmt.Sprintf("WHEN NOT r.%s THEN %d", whenOf, toNone)
 	}
-	return fmt.Sprintf("    SELECT %s INTO STRICT icache_keys FROM %s;\n", keys, p.marked(rows, "r"))
+	return p.selectOne("r", cases, p.marked(rows, "r"))
 }
 
 // manyRows finds the distinct keys of the rows of one transition table.
@@ -122,12 +122,31 @@ func (p *projection) manyRows(rows string) string {
 	return p.collect(fmt.Sprintf("SELECT DISTINCT %s FROM %s LIMIT %d", p.named("r"), image, limit))
 }
 
-// oneUpdate finds the keys, old and new, of the only row that was updated. The
-// limit keeps the planner from expecting so many pairs of rows that it would
-// compile the query, which takes longer than the statement itself.
+// oneUpdate finds the keys of the only row that was updated, unless the update
+// changed them: that is left to manyUpdates, since more in this query would be a
+// cost to all.
 func (p *projection) oneUpdate() string {
-	return fmt.Sprintf("    SELECT %s\n      INTO STRICT icache_keys FROM %s, (SELECT * FROM %s LIMIT 2) AS n;\n",
-		p.pair("o", "n"), p.marked(oldRows, "o"), p.marked(newRows, "r"))
+	none, rare := "NOT "+p.changed("o", "n", true), p.otherKeys("o", "n")
+	if p.rule.Rule.When != "" {
+		none = fmt.Sprintf("NOT (o.%s OR n.%[1]s) OR %s", whenOf, none)
+		rare = fmt.Sprintf("NOT n.%s OR o.%[1]s AND (%s)", whenOf, rare)
+	}
+	cases := fmt.Sprintf("WHEN %s THEN %d", none, toNone)
+	if len(p.sources) > 0 {
+		cases += "\n      WHEN " + rare + " THEN NULL"
+	}
+	return p.selectOne("n", cases, p.marked(oldRows, "o")+", "+p.marked(newRows, "n"))
+}
+
+// selectOne fails unless there is one row. The limit keeps the planner from
+// expecting so many that it would compile the query, which takes longer than
+// the statement itself.
+func (p *projection) selectOne(alias, cases, from string) string {
+	if cases != "" {
+		cases += "\n      "
+	}
+	return fmt.Sprintf("    SELECT jsonb_build_array(%s), CASE %s%s\n      INTO STRICT icache_keys, icache_to FROM %s LIMIT 2;\n",
+		p.object(alias), cases, destination(p.names), from)
 }
 
 // manyUpdates finds the distinct keys, old and new, of the rows that changed.
@@ -186,24 +205,6 @@ func (p *projection) collect(query string) string {
 	return fmt.Sprintf(`        SELECT CASE WHEN count(*) < %d THEN coalesce(jsonb_agg(%s), '[]') END INTO icache_keys FROM (
           %s) AS k;
 `, p.limit(), p.objectOf("k"), query)
-}
-
-// pair returns the keys of one row from its old and its new form.
-func (p *projection) pair(o, n string) string {
-	cases := fmt.Sprintf("WHEN NOT %s THEN '[]'", p.changed(o, n, true))
-	oldKey, newKey := p.object(o), p.object(n)
-	same := p.sameKeys(o, n)
-	if p.rule.Rule.When != "" {
-		cases = fmt.Sprintf(`WHEN NOT (%s.%s OR %s.%[2]s) OR NOT %[4]s THEN '[]'
-        WHEN NOT %[3]s.%[2]s THEN jsonb_build_array(%[5]s)`, o, whenOf, n, p.changed(o, n, true), oldKey)
-		same = fmt.Sprintf("NOT %s.%s OR %s", o, whenOf, same)
-	}
-	if len(p.sources) == 0 {
-		return "CASE " + cases + " ELSE '[{}]'::jsonb END"
-	}
-	return fmt.Sprintf(`CASE %s
-        WHEN %s THEN jsonb_build_array(%s)
-        ELSE jsonb_build_array(%s, %[3]s) END`, cases, same, newKey, oldKey)
 }
 
 // image returns a transition table without the rows that do not count.
@@ -267,6 +268,20 @@ func (p *projection) sameKeys(o, n string) string {
 		return record(items)
 	}
 	return "(" + list(o) + " *= " + list(n) + ")"
+}
+
+// otherKeys is the opposite of sameKeys. For a few columns comparing the texts is
+// the cheaper way: to set up a record takes as long as some casts.
+func (p *projection) otherKeys(o, n string) string {
+	const few = 3
+	if len(p.sources) > few || slices.ContainsFunc(p.sources, func(s mapping.Source) bool { return s.Kind() != mapping.KindColumn || s.Hashed() }) {
+		return "NOT " + p.sameKeys(o, n)
+	}
+	var terms []string
+	for _, s := range p.sources {
+		terms = append(terms, fmt.Sprintf(`%s IS DISTINCT FROM %s COLLATE "C"`, s.SQL(o), s.SQL(n)))
+	}
+	return strings.Join(terms, " OR ")
 }
 
 // record makes a value of several. Without the cast, comparing two of them

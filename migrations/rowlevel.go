@@ -47,6 +47,7 @@ DECLARE
   icache_relation oid := TG_RELID;
   icache_keys jsonb;
   icache_rows integer;
+  icache_to bigint;
 BEGIN
   IF current_setting(%s, true) = pg_current_xact_id()::text THEN
     RETURN NULL; -- this transaction has recorded that everything changed
@@ -58,10 +59,10 @@ BEGIN
 %s  EXCEPTION WHEN OTHERS THEN -- the table is not what it was: never fail the statement for that
     icache_keys := NULL;
   END;
-%s%s  RETURN NULL;
-END
-`, all, p.rowConditions(), p.rowChanged(), keys, count,
-		tail(p.names, p.sizeLimit, "icache_relation", p.rowOp(), "icache_keys")))
+%s  icache_to := CASE %s;
+%sEND
+`, all, p.rowConditions(), p.rowChanged(), keys, count, destination(p.names),
+		tail(p.names, "icache_relation", p.rowOp(), "icache_keys", "")))
 }
 
 // rowSetting names a setting that belongs to the table. Names of settings are

@@ -113,11 +113,11 @@ CREATE OR REPLACE FUNCTION "icache"."record"(relation oid, op "char", keys jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache 77fb5dc40677a19e: generated; change the rules, not this function
+-- icache 6f3b2762cffcdbca: generated; change the rules, not this function
 BEGIN
   IF pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 THEN
     NULL; -- the agent is too far behind and will start over: nothing more is kept for it
-  ELSIF random() < 0.02 AND pg_total_relation_size('"icache"."outbox_0"'::regclass) + pg_total_relation_size('"icache"."outbox_1"'::regclass) > 268435456 THEN
+  ELSIF pg_total_relation_size('"icache"."outbox_0"'::regclass) + pg_total_relation_size('"icache"."outbox_1"'::regclass) > 268435456 THEN
     PERFORM setval('"icache"."overflow"'::regclass, 1);
   ELSIF pg_sequence_last_value('"icache"."active"'::regclass) = 1 THEN
     INSERT INTO "icache"."outbox_1" (relation, op, keys) VALUES (record.relation, record.op, record.keys);
@@ -137,20 +137,9 @@ CREATE OR REPLACE FUNCTION "icache"."record_truncate"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache cebd092e1eebd320: generated; change the rules, not this function
+-- icache 89d80312b5a06a75: generated; change the rules, not this function
 BEGIN
-  IF pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 THEN
-    NULL; -- the agent is too far behind and will start over: nothing more is kept for it
-  ELSIF random() < 0.02 AND pg_total_relation_size('"icache"."outbox_0"'::regclass) + pg_total_relation_size('"icache"."outbox_1"'::regclass) > 268435456 THEN
-    PERFORM setval('"icache"."overflow"'::regclass, 1);
-  ELSIF pg_sequence_last_value('"icache"."active"'::regclass) = 1 THEN
-    INSERT INTO "icache"."outbox_1" (relation, op, keys) VALUES (TG_RELID, 'T', NULL);
-  ELSE
-    INSERT INTO "icache"."outbox_0" (relation, op, keys) VALUES (TG_RELID, 'T', NULL);
-  END IF;
-  IF NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN
-    PERFORM pg_notify('icache', ''); -- the agent sleeps
-  END IF;
+  PERFORM "icache"."record"(TG_RELID, 'T', NULL);
   RETURN NULL;
 END
 $icache$;
@@ -164,7 +153,7 @@ SET "DateStyle" = 'ISO, YMD'
 SET "TimeZone" = 'UTC'
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache 000155a5b1a766c0: generated for public.orders; change the rules, not this function
+-- icache d13be59840127c5b: generated for public.orders; change the rules, not this function
 #variable_conflict use_column
 DECLARE
   icache_old boolean := TG_OP <> 'INSERT';
@@ -172,6 +161,7 @@ DECLARE
   icache_relation oid := TG_RELID;
   icache_keys jsonb;
   icache_rows integer;
+  icache_to bigint;
 BEGIN
   IF current_setting('icache.all_c27fb815b856b1e0', true) = pg_current_xact_id()::text THEN
     RETURN NULL; -- this transaction has recorded that everything changed
@@ -198,17 +188,14 @@ BEGIN
   ELSE
     icache_rows := set_config('icache.rows_c27fb815b856b1e0', icache_rows::text, true);
   END IF;
-  IF pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 THEN
-    NULL; -- the agent is too far behind and will start over: nothing more is kept for it
-  ELSIF random() < 0.02 AND pg_total_relation_size('"icache"."outbox_0"'::regclass) + pg_total_relation_size('"icache"."outbox_1"'::regclass) > 268435456 THEN
-    PERFORM setval('"icache"."overflow"'::regclass, 1);
-  ELSIF pg_sequence_last_value('"icache"."active"'::regclass) = 1 THEN
+  icache_to := CASE WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.005 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
+      ELSE pg_sequence_last_value('"icache"."active"'::regclass) END;
+  IF icache_to = 0 THEN
+    INSERT INTO "icache"."outbox_0" (relation, op, keys) VALUES (icache_relation, left(TG_OP, 1)::"char", icache_keys);
+  ELSIF icache_to = 1 THEN
     INSERT INTO "icache"."outbox_1" (relation, op, keys) VALUES (icache_relation, left(TG_OP, 1)::"char", icache_keys);
   ELSE
-    INSERT INTO "icache"."outbox_0" (relation, op, keys) VALUES (icache_relation, left(TG_OP, 1)::"char", icache_keys);
-  END IF;
-  IF NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN
-    PERFORM pg_notify('icache', ''); -- the agent sleeps
+    PERFORM "icache"."record"(icache_relation, left(TG_OP, 1)::"char", icache_keys);
   END IF;
   RETURN NULL;
 END
@@ -221,18 +208,35 @@ CREATE OR REPLACE FUNCTION "icache"."public_products_insert"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache 3006bf2ca0e3b54e: generated for public.products; change the rules, not this function
+-- icache 1aaacf2f814051d0: generated for public.products; change the rules, not this function
 #variable_conflict use_column
 DECLARE
   icache_keys jsonb;
+  icache_to bigint;
 BEGIN
   BEGIN
-    SELECT CASE WHEN r."icache when" THEN jsonb_build_array(jsonb_build_object('id', r."id"::text, 'category', r."category"::text, 'tags[]', to_jsonb(r."tags"::text[]))) ELSE '[]' END INTO STRICT icache_keys FROM (SELECT *, (
+    SELECT jsonb_build_array(jsonb_build_object('id', r."id"::text, 'category', r."category"::text, 'tags[]', to_jsonb(r."tags"::text[]))), CASE WHEN NOT r."icache when" THEN -1
+      WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.005 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
+      ELSE pg_sequence_last_value('"icache"."active"'::regclass) END
+      INTO STRICT icache_keys, icache_to FROM (SELECT *, (
 price > 0
-) IS TRUE AS "icache when" FROM new_rows AS "products") AS r;
-  EXCEPTION
-    WHEN too_many_rows THEN
+) IS TRUE AS "icache when" FROM new_rows AS "products") AS r LIMIT 2;
+  EXCEPTION WHEN OTHERS THEN -- not one row, or the table is not what it was
+    icache_to := NULL;
+  END;
+  IF icache_to = 0 THEN
+    INSERT INTO "icache"."outbox_0" (relation, op, keys) VALUES (TG_RELID, 'I', icache_keys);
+  ELSIF icache_to = 1 THEN
+    INSERT INTO "icache"."outbox_1" (relation, op, keys) VALUES (TG_RELID, 'I', icache_keys);
+  ELSE
+    IF icache_to = -1 THEN
+      RETURN NULL; -- nothing changed
+    ELSIF icache_to IS NULL THEN
+      IF NOT EXISTS (SELECT FROM new_rows) THEN
+        RETURN NULL;
+      END IF;
       BEGIN
+        icache_keys := NULL;
         IF (SELECT count(*) < 1001 FROM (SELECT FROM (SELECT * FROM new_rows AS "products" WHERE (
 price > 0
 )) AS r LIMIT 1001) AS l) THEN
@@ -240,29 +244,14 @@ price > 0
 price > 0
 )) AS r;
         END IF;
-      EXCEPTION WHEN OTHERS THEN -- the table is not what it was: never fail the statement for that
+      EXCEPTION WHEN OTHERS THEN -- never fail the statement for that
         icache_keys := NULL;
       END;
-    WHEN OTHERS THEN -- no row, or the same as above
-      IF NOT EXISTS (SELECT FROM new_rows) THEN
+      IF icache_keys = '[]' THEN
         RETURN NULL;
       END IF;
-      icache_keys := NULL;
-  END;
-  IF icache_keys = '[]' THEN
-    RETURN NULL;
-  END IF;
-  IF pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 THEN
-    NULL; -- the agent is too far behind and will start over: nothing more is kept for it
-  ELSIF random() < 0.02 AND pg_total_relation_size('"icache"."outbox_0"'::regclass) + pg_total_relation_size('"icache"."outbox_1"'::regclass) > 268435456 THEN
-    PERFORM setval('"icache"."overflow"'::regclass, 1);
-  ELSIF pg_sequence_last_value('"icache"."active"'::regclass) = 1 THEN
-    INSERT INTO "icache"."outbox_1" (relation, op, keys) VALUES (TG_RELID, 'I', icache_keys);
-  ELSE
-    INSERT INTO "icache"."outbox_0" (relation, op, keys) VALUES (TG_RELID, 'I', icache_keys);
-  END IF;
-  IF NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN
-    PERFORM pg_notify('icache', ''); -- the agent sleeps
+    END IF;
+    PERFORM "icache"."record"(TG_RELID, 'I', icache_keys);
   END IF;
   RETURN NULL;
 END
@@ -275,24 +264,38 @@ CREATE OR REPLACE FUNCTION "icache"."public_products_update"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache f81b694c4945d0e0: generated for public.products; change the rules, not this function
+-- icache bb59f0353844965b: generated for public.products; change the rules, not this function
 #variable_conflict use_column
 DECLARE
   icache_keys jsonb;
+  icache_to bigint;
 BEGIN
   BEGIN
-    SELECT CASE WHEN NOT (o."icache when" OR n."icache when") OR NOT ((ROW(o."title", o."price", o."id", o."category", o."tags")::record *<> ROW(n."title", n."price", n."id", n."category", n."tags")::record) OR o."icache when" <> n."icache when") THEN '[]'
-        WHEN NOT n."icache when" THEN jsonb_build_array(jsonb_build_object('id', o."id"::text, 'category', o."category"::text, 'tags[]', to_jsonb(o."tags"::text[])))
-        WHEN NOT o."icache when" OR (ROW(o."id", o."category", o."tags")::record *= ROW(n."id", n."category", n."tags")::record) THEN jsonb_build_array(jsonb_build_object('id', n."id"::text, 'category', n."category"::text, 'tags[]', to_jsonb(n."tags"::text[])))
-        ELSE jsonb_build_array(jsonb_build_object('id', o."id"::text, 'category', o."category"::text, 'tags[]', to_jsonb(o."tags"::text[])), jsonb_build_object('id', n."id"::text, 'category', n."category"::text, 'tags[]', to_jsonb(n."tags"::text[]))) END
-      INTO STRICT icache_keys FROM (SELECT *, (
+    SELECT jsonb_build_array(jsonb_build_object('id', n."id"::text, 'category', n."category"::text, 'tags[]', to_jsonb(n."tags"::text[]))), CASE WHEN NOT (o."icache when" OR n."icache when") OR NOT ((ROW(o."title", o."price", o."id", o."category", o."tags")::record *<> ROW(n."title", n."price", n."id", n."category", n."tags")::record) OR o."icache when" <> n."icache when") THEN -1
+      WHEN NOT n."icache when" OR o."icache when" AND (NOT (ROW(o."id", o."category", o."tags")::record *= ROW(n."id", n."category", n."tags")::record)) THEN NULL
+      WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.005 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
+      ELSE pg_sequence_last_value('"icache"."active"'::regclass) END
+      INTO STRICT icache_keys, icache_to FROM (SELECT *, (
 price > 0
-) IS TRUE AS "icache when" FROM old_rows AS "products") AS o, (SELECT * FROM (SELECT *, (
+) IS TRUE AS "icache when" FROM old_rows AS "products") AS o, (SELECT *, (
 price > 0
-) IS TRUE AS "icache when" FROM new_rows AS "products") AS r LIMIT 2) AS n;
-  EXCEPTION
-    WHEN too_many_rows THEN
+) IS TRUE AS "icache when" FROM new_rows AS "products") AS n LIMIT 2;
+  EXCEPTION WHEN OTHERS THEN -- not one row, or the table is not what it was
+    icache_to := NULL;
+  END;
+  IF icache_to = 0 THEN
+    INSERT INTO "icache"."outbox_0" (relation, op, keys) VALUES (TG_RELID, 'U', icache_keys);
+  ELSIF icache_to = 1 THEN
+    INSERT INTO "icache"."outbox_1" (relation, op, keys) VALUES (TG_RELID, 'U', icache_keys);
+  ELSE
+    IF icache_to = -1 THEN
+      RETURN NULL; -- nothing changed
+    ELSIF icache_to IS NULL THEN
+      IF NOT EXISTS (SELECT FROM new_rows) THEN
+        RETURN NULL;
+      END IF;
       BEGIN
+        icache_keys := NULL;
         IF (SELECT count(*) < 1001 FROM (SELECT FROM new_rows LIMIT 1001) AS l) OR NOT EXISTS (
           SELECT FROM (SELECT * FROM (SELECT * FROM old_rows AS "products" WHERE (
 price > 0
@@ -308,29 +311,14 @@ price > 0
           CROSS JOIN LATERAL (VALUES (o."id" IS NOT NULL, o."id"::text COLLATE "C", o."category"::text COLLATE "C", to_jsonb(o."tags"::text[])), (n."id" IS NOT NULL, n."id"::text COLLATE "C", n."category"::text COLLATE "C", to_jsonb(n."tags"::text[]))) AS k(present, k1, k2, k3)
           WHERE k.present AND (o."id" IS NULL OR n."id" IS NULL OR (ROW(o."title", o."price", o."id", o."category", o."tags")::record *<> ROW(n."title", n."price", n."id", n."category", n."tags")::record)) LIMIT 1001) AS k;
         END IF;
-      EXCEPTION WHEN OTHERS THEN -- the table is not what it was: never fail the statement for that
+      EXCEPTION WHEN OTHERS THEN -- never fail the statement for that
         icache_keys := NULL;
       END;
-    WHEN OTHERS THEN -- no row, or the same as above
-      IF NOT EXISTS (SELECT FROM new_rows) THEN
+      IF icache_keys = '[]' THEN
         RETURN NULL;
       END IF;
-      icache_keys := NULL;
-  END;
-  IF icache_keys = '[]' THEN
-    RETURN NULL;
-  END IF;
-  IF pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 THEN
-    NULL; -- the agent is too far behind and will start over: nothing more is kept for it
-  ELSIF random() < 0.02 AND pg_total_relation_size('"icache"."outbox_0"'::regclass) + pg_total_relation_size('"icache"."outbox_1"'::regclass) > 268435456 THEN
-    PERFORM setval('"icache"."overflow"'::regclass, 1);
-  ELSIF pg_sequence_last_value('"icache"."active"'::regclass) = 1 THEN
-    INSERT INTO "icache"."outbox_1" (relation, op, keys) VALUES (TG_RELID, 'U', icache_keys);
-  ELSE
-    INSERT INTO "icache"."outbox_0" (relation, op, keys) VALUES (TG_RELID, 'U', icache_keys);
-  END IF;
-  IF NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN
-    PERFORM pg_notify('icache', ''); -- the agent sleeps
+    END IF;
+    PERFORM "icache"."record"(TG_RELID, 'U', icache_keys);
   END IF;
   RETURN NULL;
 END
@@ -343,18 +331,35 @@ CREATE OR REPLACE FUNCTION "icache"."public_products_delete"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache 1ce6e28f3c5638f6: generated for public.products; change the rules, not this function
+-- icache f8fde6b4f5b87995: generated for public.products; change the rules, not this function
 #variable_conflict use_column
 DECLARE
   icache_keys jsonb;
+  icache_to bigint;
 BEGIN
   BEGIN
-    SELECT CASE WHEN r."icache when" THEN jsonb_build_array(jsonb_build_object('id', r."id"::text, 'category', r."category"::text, 'tags[]', to_jsonb(r."tags"::text[]))) ELSE '[]' END INTO STRICT icache_keys FROM (SELECT *, (
+    SELECT jsonb_build_array(jsonb_build_object('id', r."id"::text, 'category', r."category"::text, 'tags[]', to_jsonb(r."tags"::text[]))), CASE WHEN NOT r."icache when" THEN -1
+      WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.005 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
+      ELSE pg_sequence_last_value('"icache"."active"'::regclass) END
+      INTO STRICT icache_keys, icache_to FROM (SELECT *, (
 price > 0
-) IS TRUE AS "icache when" FROM old_rows AS "products") AS r;
-  EXCEPTION
-    WHEN too_many_rows THEN
+) IS TRUE AS "icache when" FROM old_rows AS "products") AS r LIMIT 2;
+  EXCEPTION WHEN OTHERS THEN -- not one row, or the table is not what it was
+    icache_to := NULL;
+  END;
+  IF icache_to = 0 THEN
+    INSERT INTO "icache"."outbox_0" (relation, op, keys) VALUES (TG_RELID, 'D', icache_keys);
+  ELSIF icache_to = 1 THEN
+    INSERT INTO "icache"."outbox_1" (relation, op, keys) VALUES (TG_RELID, 'D', icache_keys);
+  ELSE
+    IF icache_to = -1 THEN
+      RETURN NULL; -- nothing changed
+    ELSIF icache_to IS NULL THEN
+      IF NOT EXISTS (SELECT FROM old_rows) THEN
+        RETURN NULL;
+      END IF;
       BEGIN
+        icache_keys := NULL;
         IF (SELECT count(*) < 1001 FROM (SELECT FROM (SELECT * FROM old_rows AS "products" WHERE (
 price > 0
 )) AS r LIMIT 1001) AS l) THEN
@@ -362,29 +367,14 @@ price > 0
 price > 0
 )) AS r;
         END IF;
-      EXCEPTION WHEN OTHERS THEN -- the table is not what it was: never fail the statement for that
+      EXCEPTION WHEN OTHERS THEN -- never fail the statement for that
         icache_keys := NULL;
       END;
-    WHEN OTHERS THEN -- no row, or the same as above
-      IF NOT EXISTS (SELECT FROM old_rows) THEN
+      IF icache_keys = '[]' THEN
         RETURN NULL;
       END IF;
-      icache_keys := NULL;
-  END;
-  IF icache_keys = '[]' THEN
-    RETURN NULL;
-  END IF;
-  IF pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 THEN
-    NULL; -- the agent is too far behind and will start over: nothing more is kept for it
-  ELSIF random() < 0.02 AND pg_total_relation_size('"icache"."outbox_0"'::regclass) + pg_total_relation_size('"icache"."outbox_1"'::regclass) > 268435456 THEN
-    PERFORM setval('"icache"."overflow"'::regclass, 1);
-  ELSIF pg_sequence_last_value('"icache"."active"'::regclass) = 1 THEN
-    INSERT INTO "icache"."outbox_1" (relation, op, keys) VALUES (TG_RELID, 'D', icache_keys);
-  ELSE
-    INSERT INTO "icache"."outbox_0" (relation, op, keys) VALUES (TG_RELID, 'D', icache_keys);
-  END IF;
-  IF NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN
-    PERFORM pg_notify('icache', ''); -- the agent sleeps
+    END IF;
+    PERFORM "icache"."record"(TG_RELID, 'D', icache_keys);
   END IF;
   RETURN NULL;
 END
