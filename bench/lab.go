@@ -179,18 +179,8 @@ func (a *runningAgent) stop() error {
 
 // usage returns the processor time used so far and the peak resident memory.
 func (a *runningAgent) usage() (cpu time.Duration, peakKiB int, err error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.cmd.Process.Pid))
-	if err != nil {
+	if cpu, err = processorTime(a.cmd.Process.Pid); err != nil {
 		return 0, 0, err
-	}
-	fields := strings.Fields(string(stat)[strings.LastIndexByte(string(stat), ')')+1:])
-	var ticks int
-	for _, f := range fields[11:13] { // utime, stime
-		n, err := strconv.Atoi(f)
-		if err != nil {
-			return 0, 0, err
-		}
-		ticks += n
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.cmd.Process.Pid))
 	if err != nil {
@@ -203,7 +193,24 @@ func (a *runningAgent) usage() (cpu time.Duration, peakKiB int, err error) {
 			}
 		}
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond, peakKiB, nil
+	return cpu, peakKiB, nil
+}
+
+func processorTime(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(stat)[strings.LastIndexByte(string(stat), ')')+1:])
+	var ticks int
+	for _, f := range fields[11:13] { // utime, stime
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
 func median[T int64 | float64 | time.Duration](values []T) T {

@@ -30,7 +30,7 @@ type options struct {
 
 func main() {
 	var opt options
-	run := flag.String("run", "writes,bulk,latency,drain,idle", "what to measure, separated by commas")
+	run := flag.String("run", "writes,bulk,latency,load,drain,idle", "what to measure, separated by commas")
 	flag.IntVar(&opt.seconds, "seconds", 5, "length of one run of a write benchmark")
 	flag.IntVar(&opt.rounds, "rounds", 5, "rounds of each comparison; medians are printed")
 	flag.IntVar(&opt.rows, "rows", 1_000_000, "outbox rows of the drain benchmark")
@@ -52,7 +52,7 @@ func measure(ctx context.Context, names []string, opt options) (err error) {
 	fmt.Printf("%s, %d CPUs, %s, %s\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), l.postgresVersion, l.redisVersion)
 	for _, name := range names {
 		f, ok := map[string]func(context.Context, *lab, options) error{
-			"writes": writes, "bulk": bulk, "latency": latency, "drain": drain, "idle": idle,
+			"writes": writes, "bulk": bulk, "latency": latency, "load": load, "drain": drain, "idle": idle,
 		}[name]
 		if !ok {
 			return fmt.Errorf("unknown benchmark %q", name)

@@ -28,8 +28,7 @@ func writes(ctx context.Context, l *lab, opt options) (err error) {
 	defer func() { err = errors.Join(err, a.stop()) }()
 	tps := func(table string, clients int, sync string) (float64, error) {
 		script := l.path(table + ".sql")
-		text := fmt.Sprintf("\\set id random(1, 90000)\nUPDATE %s SET qty = qty + 1 WHERE id = :id;\n", table)
-		if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		if err := writeScript(script, table); err != nil {
 			return 0, err
 		}
 		cmd := exec.CommandContext(ctx, pgbench, "-n", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)),
@@ -39,12 +38,7 @@ func writes(ctx context.Context, l *lab, opt options) (err error) {
 		if err != nil {
 			return 0, fmt.Errorf("pgbench: %w\n%s", err, out)
 		}
-		for line := range strings.Lines(string(out)) {
-			if v, ok := strings.CutPrefix(line, "tps = "); ok {
-				return strconv.ParseFloat(strings.Fields(v)[0], 64)
-			}
-		}
-		return 0, fmt.Errorf("pgbench printed no tps:\n%s", out)
+		return tpsOf(string(out))
 	}
 	fmt.Printf("\n### Single-row UPDATE, ratio of transactions per second (median of %d rounds of %d s)\n\n", opt.rounds, opt.seconds)
 	fmt.Println("| clients | synchronous_commit | no trigger, tps | icache ÷ no trigger | NOTIFY per row ÷ no trigger | icache ÷ NOTIFY |")
@@ -117,4 +111,19 @@ func bulk(ctx context.Context, l *lab, opt options) (err error) {
 	fmt.Printf("\n### UPDATE of 10,000 rows in one statement\n\nno trigger %.1f ms; with triggers %.2f × the time (median of %d)\n",
 		median(plain), median(ratios), len(ratios))
 	return nil
+}
+
+// writeScript writes the single-row UPDATE for pgbench.
+func writeScript(path, table string) error {
+	return os.WriteFile(path, fmt.Appendf(nil, "\\set id random(1, 90000)\nUPDATE %s SET qty = qty + 1 WHERE id = :id;\n", table), 0o600)
+}
+
+// tpsOf finds the result in what pgbench printed.
+func tpsOf(out string) (float64, error) {
+	for line := range strings.Lines(out) {
+		if v, ok := strings.CutPrefix(line, "tps = "); ok {
+			return strconv.ParseFloat(strings.Fields(v)[0], 64)
+		}
+	}
+	return 0, fmt.Errorf("pgbench printed no tps:\n%s", out)
 }
