@@ -41,7 +41,11 @@ func (r Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%.0f s: %d commits, %d reads, %.0f %% hits\n", r.Seconds, r.Commits, r.Reads, 100*float64(r.Hits)/float64(max(r.Reads, 1)))
 	fmt.Fprintf(&b, "violations %d, lost %d\n", r.Violations, r.Lost)
-	fmt.Fprintf(&b, "commit → acknowledged: p50 %.2f ms, p99 %.2f ms, max %.0f ms; unacknowledged %d\n", r.AckP50, r.AckP99, r.AckMax, r.Unacked)
+	fmt.Fprintf(&b, "commit → acknowledged: p50 %.2f ms, p99 %.2f ms, max %.0f ms; unacknowledged %d", r.AckP50, r.AckP99, r.AckMax, r.Unacked)
+	if r.Covered > 0 {
+		fmt.Fprintf(&b, ", by a reset instead %d", r.Covered)
+	}
+	fmt.Fprintln(&b)
 	fmt.Fprintf(&b, "stale reads %d; commit → stale read: p50 %.2f ms, p99 %.2f ms, max %.0f ms\n", r.Stale, r.StaleP50, r.StaleP99, r.StaleMax)
 	if r.Forgotten > 0 {
 		fmt.Fprintf(&b, "reads that missed what redis forgot: %d, until %.0f ms after\n", r.Forgotten, r.ForgotMax)
