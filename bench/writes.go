@@ -12,66 +12,83 @@ import (
 	"time"
 )
 
-// writes compares single-row updates of a table with triggers, the agent
-// running, with one that has none and with one that notifies for every row.
-func writes(ctx context.Context, l *lab, opt options) (err error) {
+// writes compares single-row updates of a table with triggers, without an agent
+// and with one, with those of a table that has none and of one that notifies for
+// every row.
+func writes(ctx context.Context, l *lab, opt options) error {
 	pgbench := filepath.Join(l.pg.BinDir(), "pgbench")
 	if _, err := os.Stat(pgbench); err != nil {
 		if pgbench, err = exec.LookPath("pgbench"); err != nil {
 			return err
 		}
 	}
-	a, err := l.startAgent(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, a.stop()) }()
-	tps := func(table string, clients int, sync string) (float64, error) {
-		script := l.path(table + ".sql")
-		if err := writeScript(script, table); err != nil {
-			return 0, err
-		}
-		cmd := exec.CommandContext(ctx, pgbench, "-n", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)),
-			"-T", strconv.Itoa(opt.seconds), "-f", script, l.url)
-		cmd.Env = append(os.Environ(), "PGOPTIONS=-c synchronous_commit="+sync)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			return 0, fmt.Errorf("pgbench: %w\n%s", err, out)
-		}
-		return tpsOf(string(out))
-	}
 	fmt.Printf("\n### Single-row UPDATE, ratio of transactions per second (median of %d rounds of %d s)\n\n", opt.rounds, opt.seconds)
-	fmt.Println("| clients | synchronous_commit | no trigger, tps | icache ÷ no trigger | NOTIFY per row ÷ no trigger | icache ÷ NOTIFY |")
-	fmt.Println("| --- | --- | --- | --- | --- | --- |")
+	fmt.Println("| clients | commit | no trigger, tps | trigger alone ÷ no trigger | trigger and agent ÷ no trigger | NOTIFY per row ÷ no trigger | trigger and agent ÷ NOTIFY |")
+	fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
 	for _, c := range []struct {
-		clients int
-		sync    string
-	}{{1, "on"}, {8, "on"}, {64, "on"}, {8, "off"}} {
-		var base, ours, naive, overNaive []float64
-		for range opt.rounds {
-			before, err := tps("plain", c.clients, c.sync)
-			if err != nil {
-				return err
+		clients         int
+		commit, options string
+	}{
+		{1, "synchronous", ""},
+		{8, "synchronous", ""},
+		{64, "synchronous", ""},
+		// A disk that takes a millisecond to flush, as network disks do.
+		{8, "synchronous, flush + 1 ms", "-c commit_delay=1000 -c commit_siblings=0"},
+		{64, "synchronous, flush + 1 ms", "-c commit_delay=1000 -c commit_siblings=0"},
+		{8, "asynchronous", "-c synchronous_commit=off"},
+	} {
+		tps := func(table string) (float64, error) {
+			script := l.path(table + ".sql")
+			if err := writeScript(script, table); err != nil {
+				return 0, err
 			}
-			with, err := tps("item", c.clients, c.sync)
+			cmd := exec.CommandContext(ctx, pgbench, "-n", "-M", "prepared", "-c", strconv.Itoa(c.clients), "-j", strconv.Itoa(min(c.clients, 2)),
+				"-T", strconv.Itoa(opt.seconds), "-f", script, l.url)
+			cmd.Env = append(os.Environ(), "PGOPTIONS="+c.options)
+			out, err := cmd.CombinedOutput()
 			if err != nil {
-				return err
+				return 0, fmt.Errorf("pgbench: %w\n%s", err, out)
 			}
-			notify, err := tps("naive", c.clients, c.sync)
-			if err != nil {
-				return err
-			}
-			after, err := tps("plain", c.clients, c.sync)
-			if err != nil {
-				return err
-			}
-			mean := (before + after) / 2
-			base, ours, naive = append(base, mean), append(ours, with/mean), append(naive, notify/mean)
-			overNaive = append(overNaive, with/notify)
+			return tpsOf(string(out))
 		}
-		fmt.Printf("| %d | %s | %.0f | %.2f | %.2f | %.1f |\n", c.clients, c.sync, median(base), median(ours), median(naive), median(overNaive))
+		var base, alone, agent, naive, overNaive []float64
+		for range opt.rounds {
+			r, err := l.round(ctx, tps)
+			if err != nil {
+				return err
+			}
+			mean := (r.before + r.after) / 2
+			base, alone, agent, naive = append(base, mean), append(alone, r.alone/mean), append(agent, r.agent/mean), append(naive, r.notify/mean)
+			overNaive = append(overNaive, r.agent/r.notify)
+		}
+		fmt.Printf("| %d | %s | %.0f | %.2f | %.2f | %.2f | %.1f |\n", c.clients, c.commit, median(base), median(alone), median(agent), median(naive), median(overNaive))
 	}
 	return nil
+}
+
+// round holds transactions per second, measured one after another.
+type round struct{ before, alone, agent, notify, after float64 }
+
+func (l *lab) round(ctx context.Context, tps func(table string) (float64, error)) (r round, err error) {
+	if r.before, err = tps("plain"); err != nil {
+		return r, err
+	}
+	if r.alone, err = tps("item"); err != nil {
+		return r, err
+	}
+	a, err := l.startAgent(ctx) // which drains what the run before has left
+	if err != nil {
+		return r, err
+	}
+	r.agent, err = tps("item")
+	if err := errors.Join(err, a.stop()); err != nil {
+		return r, err
+	}
+	if r.notify, err = tps("naive"); err != nil {
+		return r, err
+	}
+	r.after, err = tps("plain")
+	return r, err
 }
 
 // bulk compares one UPDATE of 10,000 rows with and without triggers.
