@@ -95,6 +95,8 @@ const (
 	// token; past it a failover bumps the generation instead.
 	maxRecentTokens = 200_000
 	redisCheckEvery = time.Second
+	// redisTwoMasters is how long there may be two masters after a failover.
+	redisTwoMasters = 15 * time.Second
 )
 
 // New checks the rules and prepares an agent. It connects to nothing yet.
@@ -148,7 +150,7 @@ func New(cfg Config) (*Agent, error) {
 	a.settle = newSettler(a.bumper, &standbys{connect: connect, log: cfg.Logger}, a.metrics, cfg.Logger)
 	a.settle.purger = a.purger
 	a.metrics.reloaded()
-	a.watch = &redisWatch{rdb: cfg.Redis, every: redisCheckEvery, replay: a.replay, metrics: a.metrics, log: cfg.Logger}
+	a.watch = &redisWatch{rdb: cfg.Redis, every: redisCheckEvery, replay: a.replay, repeat: a.repeat, after: redisTwoMasters, metrics: a.metrics, log: cfg.Logger}
 	a.applier = newApplier(&a.mapper, a.bumper, a.lookups, a.feed, a.metrics, a.recent, a.settle, cfg.Logger)
 	a.reload.discovered = make(chan struct{}, 1)
 	if cfg.Discover {
@@ -223,6 +225,20 @@ func (a *Agent) replay(ctx context.Context, why string, recent bool) error {
 	if s := a.listener.Stats(); s.Leader {
 		complete = complete && recent && time.Since(s.Since) > a.cfg.ReplayWindow
 	}
+	return a.bumpAgain(ctx, why, tokens, complete)
+}
+
+// repeat bumps again what this agent itself bumped, of late, while Redis failed
+// over.
+func (a *Agent) repeat(ctx context.Context) error {
+	if a.cfg.ReplayWindow < 0 {
+		return nil
+	}
+	tokens, complete := a.recent.snapshot(time.Now())
+	return a.bumpAgain(ctx, "redis failed over a while ago", tokens, complete)
+}
+
+func (a *Agent) bumpAgain(ctx context.Context, why string, tokens []string, complete bool) error {
 	a.log.WarnContext(ctx, "agent: bumping recent tokens again", "reason", why, "tokens", len(tokens), "complete", complete)
 	if !complete {
 		if _, err := a.bumper.IncrAll(ctx); err != nil {

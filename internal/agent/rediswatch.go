@@ -30,6 +30,15 @@ type redisWatch struct {
 	one     sync.Mutex // one check at a time
 	nodes   []redisNode
 
+	// A failover may leave two masters for a while: Sentinel takes ten seconds to
+	// make a replica of an old one that is back, or that was not down at all. A
+	// connection that was opened as the address moved may lead to it, whatever
+	// this watch is connected to, and what goes over it is lost when it becomes a
+	// replica. So it is repeated once more when that time is over.
+	repeat func(ctx context.Context) error
+	after  time.Duration // how much later
+	due    time.Time     // zero: nothing is to be repeated
+
 	mu       sync.Mutex
 	identity string // of the servers as last seen, "" before the first answer
 	up       bool
@@ -100,6 +109,11 @@ func (w *redisWatch) check(ctx context.Context) error {
 		err = w.replay(ctx, "redis restarted or failed over", losesLittle(w.nodes, nodes))
 		if err != nil {
 			identity = before // so that the next check tries again
+		}
+		w.due = time.Now().Add(w.after)
+	} else if err == nil && !w.due.IsZero() && !time.Now().Before(w.due) {
+		if err = w.repeat(ctx); err == nil {
+			w.due = time.Time{}
 		}
 	}
 	w.mu.Lock()
