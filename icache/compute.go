@@ -17,6 +17,7 @@ func (f *Fragment) compute() {
 	f.inner = withCollector(inner, f.col)
 	f.event.Outcome = Miss
 	f.startClock()
+	f.inner, f.ended = f.c.hookCompute(f.inner, &f.event)
 }
 
 // degrade computes without Redis, within the limit set for that.
@@ -49,6 +50,9 @@ func (f *Fragment) computeUncached(o Outcome, why string, err error) {
 	f.inner = withCollector(f.ctx, f.col)
 	f.event.Outcome, f.event.Why, f.event.Err, f.event.Version = o, why, err, 0
 	f.startClock()
+	if !f.batched {
+		f.inner, f.ended = f.c.hookCompute(f.inner, &f.event)
+	}
 }
 
 func (f *Fragment) startClock() {

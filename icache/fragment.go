@@ -31,6 +31,8 @@ type Fragment struct {
 	servedStale bool
 
 	computed time.Time // when the computation began
+	ended    []func(Event)
+	batched  bool // one of a FetchMany
 	event    Event
 }
 
@@ -266,5 +268,5 @@ func (f *Fragment) end() {
 		r()
 	}
 	f.release = nil
-	f.c.hookFetch(f.ctx, &f.event)
+	f.c.hookEnd(f.ctx, &f.event, f.ended)
 }

@@ -48,7 +48,7 @@ type Event struct {
 	Why     string        // why it was not a hit
 	Bytes   int           // size of the payload
 	Age     time.Duration // of what a hit served, since it was computed
-	Redis   time.Duration // spent on Redis before the answer
+	Redis   time.Duration // until the answer, or until the computation began: Redis, and waiting for others
 	Compute time.Duration // spent computing
 	Err     error         // of Redis or of the computation
 }
@@ -64,8 +64,15 @@ type IncrEvent struct {
 // Hooks are optional callbacks, in the style of net/http/httptrace. They are
 // called synchronously, from many goroutines at once, and must not block.
 type Hooks struct {
+	// Fetch is called when a Fetch ends.
 	Fetch func(ctx context.Context, e Event)
-	Incr  func(ctx context.Context, e IncrEvent)
+	// Compute is called before a computation begins, with what is known by then,
+	// Outcome and Why among it. The computation gets the context it returns,
+	// which must come from ctx: a span in it becomes the parent of what the
+	// computation does. If ended is not nil it is called at the end, in place of
+	// Fetch. It is not called for FetchMany, nor for WithVerify.
+	Compute func(ctx context.Context, e Event) (inner context.Context, ended func(e Event))
+	Incr    func(ctx context.Context, e IncrEvent)
 	// Error is called for errors that nobody gets to see otherwise. op is one of
 	// a few words that say what was being done, such as "store fragment".
 	Error func(ctx context.Context, op string, err error)
@@ -78,6 +85,39 @@ func (c *Cache) hookFetch(ctx context.Context, e *Event) {
 	c.stats.outcome[e.Outcome].Add(1)
 	for i := range c.cfg.hooks {
 		if f := c.cfg.hooks[i].Fetch; f != nil {
+			f(ctx, *e)
+		}
+	}
+}
+
+// hookCompute returns the context for a computation, and what is to be called
+// when it ends, by position in the hooks.
+func (c *Cache) hookCompute(ctx context.Context, e *Event) (context.Context, []func(Event)) {
+	var ended []func(Event)
+	for i := range c.cfg.hooks {
+		f := c.cfg.hooks[i].Compute
+		if f == nil {
+			continue
+		}
+		if ended == nil {
+			ended = make([]func(Event), len(c.cfg.hooks))
+		}
+		ctx, ended[i] = f(ctx, *e)
+	}
+	return ctx, ended
+}
+
+// hookEnd is hookFetch after a computation.
+func (c *Cache) hookEnd(ctx context.Context, e *Event, ended []func(Event)) {
+	if ended == nil {
+		c.hookFetch(ctx, e)
+		return
+	}
+	c.stats.outcome[e.Outcome].Add(1)
+	for i := range c.cfg.hooks {
+		if ended[i] != nil {
+			ended[i](*e)
+		} else if f := c.cfg.hooks[i].Fetch; f != nil {
 			f(ctx, *e)
 		}
 	}

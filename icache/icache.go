@@ -100,8 +100,8 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Cache, error) {
 
 // Close waits for what runs in the background and ends it: the connection of
 // [WithTracking], the automatic pipelining, computations for [Stale]. It does not
-// close the Redis client. The Cache can still be used, at worst without caching,
-// so that requests may finish. Calling Close again is harmless.
+// close the Redis client. The Cache can still be used, so that requests may
+// finish; with [WithAutoPipeline] it computes everything then, uncached. Calling Close again is harmless.
 func (c *Cache) Close() error {
 	c.mu.Lock()
 	stop := c.onClose

@@ -28,6 +28,7 @@ func FetchMany[T any](ctx context.Context, c *Cache, reqs []Request, load func(c
 	b := &batch{c: c, ctx: ctx, fragments: make([]*Fragment, len(reqs))}
 	for i, r := range reqs {
 		f := newFragment(c.use(ctx, r.Key, r.Tokens, opts), nil)
+		f.batched = true
 		f.accept = func(e *entry) error { return decodeInto(f.fc.codec, e, &out[i]) }
 		b.fragments[i] = f
 	}

@@ -21,7 +21,8 @@ import (
 // behind. That is a hard bound. Several times in maxStale the cache writes a
 // key of its own and waits for Redis to tell it so; if that has not come back,
 // because a connection is dead or a server has been replaced, tokens are read
-// from Redis as usual. maxStale must be 10 ms or more; a second is plenty.
+// from Redis as usual. (It is a bound by the clock that this machine keeps while
+// it runs: add the time for which it was suspended.) maxStale must be 10 ms or more; a second is plenty.
 //
 // Payloads are kept in the memory of [WithPayloadCache], 32 MiB if that is not
 // given. A hit on a value of a string type costs no allocation; values that

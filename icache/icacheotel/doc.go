@@ -7,9 +7,8 @@
 // # Spans
 //
 // A fetch, or an increment, becomes a span in the trace of its context, and no
-// span if that has none. icache reports a fetch when it ends, so the span is
-// made then, with the time at which it began; spans of the computation are its
-// siblings, not its children.
+// span if that has none. The spans of what a computation does are children of
+// its fetch, but for FetchMany, where they are siblings.
 //
 //	icache fetch       icache.key, icache.outcome, icache.why, icache.tokens (their number),
 //	                   icache.payload.size, icache.age, icache.compute.duration (seconds)

@@ -110,7 +110,7 @@ func (t *Telemetry) instruments(m metric.Meter) error {
 
 // Hooks returns what icache.WithHooks wants.
 func (t *Telemetry) Hooks() icache.Hooks {
-	return icache.Hooks{Fetch: t.fetch, Incr: t.incr, Error: t.error, Mismatch: t.mismatch}
+	return icache.Hooks{Fetch: t.fetch, Compute: t.computing, Incr: t.incr, Error: t.error, Mismatch: t.mismatch}
 }
 
 func (t *Telemetry) fetch(ctx context.Context, e icache.Event) {

@@ -165,3 +165,24 @@ func TestFailures(t *testing.T) {
 	require.Equal(t, codes.Error, spans[0].Status().Code)
 	require.Len(t, spans[1].Events(), 2) // the error, the mismatch
 }
+
+// What a computation does belongs to the fetch that computes.
+func TestSpansOfTheComputation(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	c := icachetest.New(t, icache.WithHooks(l.Hooks()))
+	ctx, parent := l.tracer.Start(t.Context(), "request")
+	_, err := icache.Fetch(ctx, c, "outer", []string{"movies"}, func(ctx context.Context) (string, error) {
+		return "page", fetch(ctx, c, nil)
+	})
+	require.NoError(t, err)
+	parent.End()
+	spans := l.spans.Ended()
+	require.Len(t, spans, 3)
+	inner, outer := spans[0], spans[1]
+	require.Equal(t, outer.SpanContext().SpanID(), inner.Parent().SpanID())
+	require.Equal(t, parent.SpanContext().SpanID(), outer.Parent().SpanID())
+	require.Equal(t, "outer", attributes(outer)["icache.key"])
+	require.False(t, outer.EndTime().Before(inner.EndTime()))
+	require.EqualValues(t, 2, l.metrics(t)["icache.fetches icache.outcome=miss,icache.why=absent"])
+}
