@@ -4,8 +4,9 @@ package template_test
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +42,7 @@ func BenchmarkHit(b *testing.B) {
 	}
 	ctx := context.Background()
 	fetch := func() {
+		ctx := icache.ReadAhead(ctx, "fetch") // as an execution has it
 		for i := range blocks {
 			_, err := icache.Fetch(ctx, cache, "fetch", tokens[i], func(context.Context) ([]byte, error) { return []byte(body), nil })
 			require.NoError(b, err)
@@ -52,7 +54,7 @@ func BenchmarkHit(b *testing.B) {
 	var fetches, beyond, beyondCPU []time.Duration
 	for b.Loop() {
 		var wall, cpu [2]time.Duration
-		for _, i := range rand.Perm(2) {
+		for _, i := range mathrand.Perm(2) {
 			start, startCPU := time.Now(), processTime(b)
 			[]func(){fetch, block}[i]()
 			wall[i], cpu[i] = time.Since(start), processTime(b)-startCPU
@@ -68,6 +70,71 @@ func BenchmarkHit(b *testing.B) {
 	b.ReportMetric(median(fetches), "ns/fetch")
 	b.ReportMetric(median(beyond), "ns/beyond")
 	b.ReportMetric(median(beyondCPU), "cpu-ns/beyond")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkCollection is 500 cached rows of 1 KiB: read one at a time with
+// Fetch, read by a page, and, after one row has changed, by a page with a
+// cached list around them. Round trips and medians are told.
+func BenchmarkCollection(b *testing.B) {
+	cache, other, trips := tmpltest.Processes(b)
+	const row = `{{icache "row" .Token}}{{.Title}}{{endicache}}`
+	flat := template.Must(template.New("flat").Parse(`{{range .}}` + row + `{{end}}`)).Cache(cache)
+	nested := template.Must(template.New("nested").Parse(`{{icache "list"}}{{range .}}` + row + `{{end}}{{endicache}}`)).Cache(cache)
+	movies := make([]tmpltest.Movie, 500)
+	tokens := make([][]string, len(movies))
+	for i := range movies {
+		movies[i] = tmpltest.Movie{ID: i, Title: rand.Text()}
+		for len(movies[i].Title) < 1024 {
+			movies[i].Title += rand.Text()
+		}
+		tokens[i] = []string{movies[i].Token()}
+	}
+	ctx := context.Background()
+	cases := []struct {
+		name string
+		run  func()
+	}{
+		{"one-by-one", func() {
+			for i := range movies {
+				_, err := icache.Fetch(ctx, cache, "fetch", tokens[i], func(context.Context) (string, error) { return movies[i].Title, nil })
+				require.NoError(b, err)
+			}
+		}},
+		{"page", func() { require.NoError(b, flat.ExecuteContext(ctx, io.Discard, movies)) }},
+		{"one-changed", func() { require.NoError(b, nested.ExecuteContext(ctx, io.Discard, movies)) }},
+	}
+	wall, cpu, n := make([][]time.Duration, 3), make([][]time.Duration, 3), make([]int64, 3)
+	turn := func(i int, record bool) {
+		if i == 2 {
+			require.NoError(b, other.Incr(ctx, movies[mathrand.IntN(len(movies))].Token()))
+		}
+		trips.Reset()
+		start, startCPU := time.Now(), processTime(b)
+		cases[i].run()
+		if record {
+			wall[i] = append(wall[i], time.Since(start))
+			cpu[i] = append(cpu[i], processTime(b)-startCPU)
+			n[i] = trips.N.Load()
+		}
+	}
+	for range 3 {
+		for i := range cases {
+			turn(i, false)
+		}
+	}
+	for b.Loop() {
+		for _, i := range mathrand.Perm(3) {
+			turn(i, true)
+		}
+	}
+	for i, c := range cases {
+		slices.Sort(wall[i])
+		slices.Sort(cpu[i])
+		b.ReportMetric(float64(n[i]), c.name+"-trips")
+		b.ReportMetric(float64(wall[i][len(wall[i])/2].Microseconds()), c.name+"-µs")
+		b.ReportMetric(float64(cpu[i][len(cpu[i])/2].Microseconds()), c.name+"-cpu-µs")
+	}
 	b.ReportMetric(0, "ns/op")
 }
 
