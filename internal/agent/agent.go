@@ -54,7 +54,7 @@ type Config struct {
 	Sinks []cdn.Sink
 
 	// WaitReplicas is how many replicas must have a bump before it counts as
-	// acknowledged (WAIT). Not with a Redis Cluster.
+	// acknowledged (WAIT), of each master in a Redis Cluster.
 	WaitReplicas int
 
 	// ForeignReaders says that there are readers that know neither group tokens

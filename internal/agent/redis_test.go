@@ -122,9 +122,4 @@ func TestWaitForReplicas(t *testing.T) {
 	v, err := r.Values(t.Context(), "movie:1")
 	require.NoError(t, err)
 	require.Positive(t, v["movie:1"], "a replica has it")
-
-	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
-	defer cluster.Close()
-	_, err = agent.New(agent.Config{Postgres: listener.Config{URL: b.url}, Redis: cluster, WaitReplicas: 1})
-	require.ErrorContains(t, err, "Cluster")
 }

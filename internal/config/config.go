@@ -47,7 +47,7 @@ type Redis struct {
 	Readers      string        `koanf:"readers" jsonschema:"enum=auto,enum=icache,enum=any" doc:"Who reads the tokens: icache, which stands for readers that know group tokens and the generation, as the library does; or any, such as a Django site. For the latter a bulk change bumps each token of its groups that is there, which takes a scan of all keys. auto is any where token_key is not the default."`
 	ReplayWindow time.Duration `koanf:"replay_window" doc:"After a failover or restart of Redis, what was bumped within this time is bumped again. 0s means nothing is."`
 	Lease        time.Duration `koanf:"lease" doc:"How long the lease of the guard lasts, which the agent renews as long as changes get through. Caches made with icache.WithGuard serve nothing later than this after the commit that outdated it, even with the agent killed or cut off. 0s means no lease; such caches then serve nothing."`
-	WaitReplicas int           `koanf:"wait_replicas" doc:"Replicas of Redis that must have a bump before it counts as acknowledged (WAIT). Changes wait while there are fewer. Not for a Cluster."`
+	WaitReplicas int           `koanf:"wait_replicas" doc:"Replicas of Redis that must have a bump before it counts as acknowledged (WAIT). Changes wait while there are fewer. In a Cluster, of each master."`
 }
 
 // HTTP is the section http.
