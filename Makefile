@@ -19,7 +19,8 @@ help: ## Show this list
 
 .PHONY: demo
 demo: ## Run the demo: a database, a cache, the agent and a web page
-	go run ./cmd/icache-agent demo
+	@go build -o $(BUILD)/demo ./examples/gallery
+	@exec $(BUILD)/demo
 
 .PHONY: build
 build: ## Build bin/icache-agent

@@ -219,6 +219,23 @@ func (d database) film(ctx context.Context, id int) (film, error) {
 	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[film])
 }
 
+// nineties returns the first films of the 1990s, by year.
+func (d database) nineties(ctx context.Context) ([]int, error) {
+	rows, err := d.pool.Query(ctx, `SELECT id FROM icache_demo.films WHERE year BETWEEN 1990 AND 1999 ORDER BY year, title LIMIT 8`)
+	if err != nil {
+		return nil, fmt.Errorf("films of the 1990s: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int])
+}
+
+// turn gives each viewer the opposite opinion of a film.
+func (d database) turn(ctx context.Context, film int) error {
+	if _, err := d.pool.Exec(ctx, `UPDATE icache_demo.ratings SET stars = 6 - stars WHERE film_id = $1`, film); err != nil {
+		return fmt.Errorf("turn the ratings of film %d: %w", film, err)
+	}
+	return nil
+}
+
 type vote struct {
 	Viewer string
 	Stars  int

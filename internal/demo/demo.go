@@ -33,6 +33,10 @@ type Options struct {
 	// next port that is free.
 	Listen string
 
+	// Engines are further engines for the gallery, after those of the standard
+	// library.
+	Engines []NewEngine
+
 	Stdout, Stderr io.Writer
 	// Getenv looks up environment variables. Defaults to os.Getenv.
 	Getenv func(string) string
@@ -68,7 +72,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 		if opt.Once {
 			return tell(ctx, story{out: opt.Stdout, url: url, stage: st, limit: freshLimit})
 		}
-		printf(opt.Stdout, "\n  Open      %s\n", url)
+		printf(opt.Stdout, "\n  Open      %s\n            %s/gallery: one list in %d template engines\n", url, url, len(web.pictures.engines))
 		if web.psql != "" {
 			printf(opt.Stdout, "  Try       %s\n", web.psql)
 		} else {
@@ -139,12 +143,16 @@ func newServer(st *stage, log *slog.Logger) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	chrome, err := template.New("chrome").Funcs(funcs).ParseFS(templatesFS, "templates/page.html")
+	pictures, err := newGallery(st.cache, db, st.opt.Engines)
+	if err != nil {
+		return nil, err
+	}
+	chrome, err := template.New("chrome").Funcs(funcs).ParseFS(templatesFS, "templates/page.html", "templates/pictures.html")
 	if err != nil {
 		return nil, err
 	}
 	return &server{
-		db: db, panels: panels, changes: st.changes, chrome: chrome, log: log,
+		db: db, panels: panels, pictures: pictures, changes: st.changes, chrome: chrome, log: log,
 		psql:    st.postgres.Client(statements[0].SQL),
 		servers: []serverLine{{st.postgres.Name, st.postgres.Where}, {st.redis.Name, st.redis.Where}},
 	}, nil

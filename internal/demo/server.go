@@ -33,6 +33,7 @@ const (
 type server struct {
 	db       database
 	panels   *panels
+	pictures *gallery
 	changes  *changes
 	chrome   *template.Template // everything around the cached fragments
 	log      *slog.Logger
@@ -51,13 +52,28 @@ type page struct {
 	Viewers           []viewer
 	FilmID            int
 	Films, Film, Mine *panel
-	Changes           []change
-	Seq               uint64 // of the last change that the page knows of
-	Statements        []statement
-	Psql              string
-	Config            string
 	Sources           []source
-	Servers           []serverLine
+	chrome
+}
+
+// chrome is what both pages have around the fragments.
+type chrome struct {
+	Here       string // path of the page
+	Changes    []change
+	Seq        uint64 // of the last change that the page knows of
+	Statements []statement
+	Psql       string
+	Config     string
+	Servers    []serverLine
+}
+
+// around is called before anything is rendered: a fragment that is older than
+// the last change in it is fetched again.
+func (s *server) around(here string) chrome {
+	return chrome{
+		Here: here, Seq: s.changes.latest(), Changes: s.changes.recent(),
+		Statements: statements, Psql: s.psql, Config: string(rules()), Servers: s.servers,
+	}
 }
 
 func (s *server) handler() http.Handler {
@@ -65,7 +81,10 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /{$}", s.page)
 	mux.HandleFunc("GET /panel/{name}", s.panel)
 	mux.HandleFunc("GET /events", s.events)
+	mux.HandleFunc("GET /gallery", s.gallery)
+	mux.HandleFunc("GET /gallery/picture", s.picture)
 	mux.HandleFunc("POST /rate", s.rate)
+	mux.HandleFunc("POST /turn", s.turn)
 	mux.HandleFunc("POST /sql", s.sql)
 	static := http.FileServerFS(staticFS)
 	mux.Handle("GET /static/", static)
@@ -116,11 +135,7 @@ func (s *server) page(w http.ResponseWriter, r *http.Request) {
 	if r.FormValue("user") != "" {
 		http.SetCookie(w, &http.Cookie{Name: viewerCookie, Value: strconv.Itoa(v.Viewer.ID), Path: "/", SameSite: http.SameSiteLaxMode, HttpOnly: true})
 	}
-	seq := s.changes.latest() // before the panels: one that is older is fetched again
-	p := page{
-		Viewer: v.Viewer, Viewers: viewers, FilmID: v.FilmID, Changes: s.changes.recent(), Seq: seq,
-		Statements: statements, Psql: s.psql, Config: string(rules()), Sources: s.panels.sources, Servers: s.servers,
-	}
+	p := page{Viewer: v.Viewer, Viewers: viewers, FilmID: v.FilmID, Sources: s.panels.sources, chrome: s.around("/")}
 	for name, to := range map[string]**panel{"films": &p.Films, "film": &p.Film, "mine": &p.Mine} {
 		if *to, err = s.panels.render(r.Context(), name, v); err != nil {
 			s.fail(w, r, err)
@@ -159,8 +174,8 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, name string, data
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case r.Context().Err() != nil: // nobody waits for the answer
-	case errors.Is(err, pgx.ErrNoRows), errors.Is(err, errNoPanel):
-		http.Error(w, "no such film or panel", http.StatusNotFound)
+	case errors.Is(err, pgx.ErrNoRows), errors.Is(err, errNoPanel), errors.Is(err, errNoEngine):
+		http.Error(w, "no such film, panel or engine", http.StatusNotFound)
 	default:
 		s.log.ErrorContext(r.Context(), "demo: request failed", "path", r.URL.Path, "error", err)
 		http.Error(w, "the demo could not answer: "+err.Error(), http.StatusInternalServerError)
@@ -221,7 +236,11 @@ func (s *server) change(w http.ResponseWriter, r *http.Request, table, back stri
 
 // backTo returns the page that a form was sent from.
 func backTo(r *http.Request) string {
-	if u, err := url.Parse(r.Referer()); err == nil && u.Path == "/" {
+	u, err := url.Parse(r.Referer())
+	switch {
+	case err == nil && u.Path == "/gallery":
+		return u.Path
+	case err == nil && u.Path == "/":
 		return "/?" + u.RawQuery
 	}
 	return "/"

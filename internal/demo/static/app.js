@@ -7,9 +7,10 @@
   const changes = document.getElementById("changes");
   const keep = 12;
 
-  const swap = async (name) => {
-    const old = document.getElementById("panel-" + name);
-    const response = await fetch(`/panel/${name}?film=${film}`, { cache: "no-store" });
+  const swap = async (old) => {
+    const url = new URL(old.dataset.src, location);
+    if (film) url.searchParams.set("film", film);
+    const response = await fetch(url, { cache: "no-store" });
     if (!response.ok) return;
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html").querySelector(".panel");
     if (!fresh) return;
@@ -35,7 +36,7 @@
     busy = true;
     while (wanted) {
       wanted = false;
-      await Promise.allSettled(["films", "film", "mine"].map(swap));
+      await Promise.allSettled([...document.querySelectorAll("[data-src]")].map(swap));
     }
     busy = false;
   };
