@@ -4,12 +4,16 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/amacneil/dbmate/v2/pkg/dbmate"
+	_ "github.com/amacneil/dbmate/v2/pkg/driver/postgres"
 	"github.com/golang-migrate/migrate/v4"
 	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
 	_ "github.com/golang-migrate/migrate/v4/source/file"
@@ -26,7 +30,7 @@ type migrationTool struct {
 	first  map[string]string // files of a first migration, with the table films
 	second string            // what the first file of the next one has to be called, as a pattern
 	up     func(t *testing.T, url, dir string)
-	down   func(t *testing.T, url, dir string)
+	down   func(t *testing.T, url, dir string) // nil if the tool goes one way only
 }
 
 const createFilms = "CREATE TABLE films (id int PRIMARY KEY, title text);\n"
@@ -65,6 +69,31 @@ var migrationTools = []migrationTool{
 			withTern(t, url, dir, func(ctx context.Context, m *tern.Migrator) error { return m.MigrateTo(ctx, int32(len(m.Migrations))-1) })
 		},
 	},
+	{
+		format: "dbmate",
+		first:  map[string]string{"20200102030405_films.sql": "-- migrate:up\n" + createFilms + "-- migrate:down\nDROP TABLE films;\n"},
+		second: `^20\d{12}_icache\.sql$`,
+		up:     func(t *testing.T, url, dir string) { withDbmate(t, url, dir, (*dbmate.DB).Migrate) },
+		down:   func(t *testing.T, url, dir string) { withDbmate(t, url, dir, (*dbmate.DB).Rollback) },
+	},
+	{
+		format: "atlas",
+		first:  map[string]string{"20200102030405_films.sql": createFilms},
+		second: `^20\d{12}_icache\.sql$`,
+		up:     withAtlas,
+	},
+}
+
+func withDbmate(t *testing.T, url, dir string, run func(*dbmate.DB) error) {
+	t.Helper()
+	u, err := neturl.Parse(url)
+	require.NoError(t, err)
+	q := u.Query()
+	q.Set("sslmode", "disable")
+	u.RawQuery = q.Encode()
+	db := dbmate.New(u)
+	db.MigrationsDir, db.AutoDumpSchema, db.Strict, db.Log = []string{dir}, false, true, io.Discard
+	require.NoError(t, run(db))
 }
 
 func withGoose(t *testing.T, url, dir string, run func(context.Context, *goose.Provider) error) {
@@ -105,7 +134,7 @@ func withTern(t *testing.T, url, dir string, run func(context.Context, *tern.Mig
 
 // remains counts what an installation leaves in a database, apart from roles.
 const remains = `SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = 'icache')
-	+ (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal) + (SELECT count(*) FROM pg_proc WHERE prosrc LIKE '%icache%' AND oid >= 16384)`
+	+ (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal) + (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_proc WHERE prosrc LIKE '%icache%' AND oid >= 16384)`
 
 // TestMigrationTools: the tools accept what is exported, up and down, after a
 // migration that is there already.
@@ -121,23 +150,26 @@ func TestMigrationTools(t *testing.T) {
 			}
 			tool.up(t, s.postgresURL, dir)
 
-			written := strings.Fields(succeed(t, "migrate", "export", "--format", tool.format, "--dir", dir, "-c", s.config))
+			written := strings.Fields(succeed(t, "migrate", "export", "--format", tool.format, "--dir", dir, "--event-trigger", "-c", s.config))
 			require.NotEmpty(t, written)
 			require.Regexp(t, tool.second, filepath.Base(written[0]))
 			require.Zero(t, query[int](t, s, remains), "export changes nothing")
 			tool.up(t, s.postgresURL, dir)
-			succeed(t, "migrate", "status", "-c", s.config)
+			succeed(t, "migrate", "status", "--event-trigger", "-c", s.config)
 
 			a := startAgent(t, s.config)
 			s.exec(t, "INSERT INTO films VALUES (1, 'Alien')")
 			s.awaitBump(t, "film:1", 0)
 			a.terminate(t)
 
+			if tool.down == nil {
+				return
+			}
 			tool.down(t, s.postgresURL, dir)
 			require.Zero(t, query[int](t, s, remains))
 			require.Equal(t, 1, query[int](t, s, "SELECT count(*) FROM films"), "the first migration stays")
 			tool.up(t, s.postgresURL, dir)
-			succeed(t, "migrate", "status", "-c", s.config)
+			succeed(t, "migrate", "status", "--event-trigger", "-c", s.config)
 		})
 	}
 }
