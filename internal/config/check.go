@@ -100,6 +100,9 @@ func (c *Config) checkTables(l *layer) {
 		}
 		rule, problems := t.rule(l, path)
 		rules = append(rules, rule)
+		for _, field := range l.misspelt[path] {
+			reported[rule.At(field)] = true // it is there under another name
+		}
 		if len(t.Exclude) > 0 {
 			problems = append(problems, &mapping.Error{Pos: rule.At("exclude"), Msg: "exclude in a rule for one table", Hint: `it goes with wildcards, as in table: "public.*"`})
 		}

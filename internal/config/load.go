@@ -142,6 +142,7 @@ func displaceURLs(k *koanf.Koanf, l *layer) {
 func (l *layer) overlay(o *layer) {
 	maps.Copy(l.at, o.at)
 	maps.Copy(l.texts, o.texts)
+	maps.Copy(l.misspelt, o.misspelt)
 	l.problems = append(l.problems, o.problems...)
 }
 

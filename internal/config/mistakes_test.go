@@ -141,6 +141,14 @@ func TestLoad_Mistakes(t *testing.T) {
 				`:8:5: token "folded:{": unclosed "{" (close it with "}", or write "{{" for a literal brace)`,
 			},
 		},
+		"misspelt keys are not missing ones": {
+			"tables:\n- table: a\n  token: [a]\n- tabel: b\n  tokens: [b]\n- table: c\n",
+			[]string{
+				`:3:3: unknown key "token" in tables[0] (did you mean "tokens"?)`,
+				`:4:3: unknown key "tabel" in tables[1] (did you mean "table"?)`,
+				`:6:3: a rule without tokens (write tokens: ["movies", "movie:{id}"])`,
+			},
+		},
 		"bad rules": {
 			"tables:\n- tokens: [a]\n- table: a\n- table: b\n  tokens: []\n- table: public.b\n  tokens: [b, b]\n- table: shop.*\n  tokens: [c]\n- table: icache.outbox_0\n  tokens: [d]\n- {table: e, tokens: [e], max_keys: 0}\n- {table: f, tokens: [f], columns: [a b], max_keys: -1}\n",
 			[]string{

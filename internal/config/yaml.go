@@ -26,10 +26,11 @@ type layer struct {
 	at       map[string]mapping.Position
 	texts    map[mapping.Position]string // values that stand there character for character
 	problems []*mapping.Error
+	misspelt map[string][]string // by path of a section, fields that unknown keys were meant for
 }
 
 func newLayer() *layer {
-	return &layer{values: map[string]any{}, at: map[string]mapping.Position{}, texts: map[mapping.Position]string{}}
+	return &layer{values: map[string]any{}, at: map[string]mapping.Position{}, texts: map[mapping.Position]string{}, misspelt: map[string][]string{}}
 }
 
 func (l *layer) fail(pos mapping.Position, msg, hint string) {
@@ -230,6 +231,7 @@ func (r *yamlReader) unknown(key *yaml.Node, f *field, path string) {
 		}
 	}
 	r.fail(r.pos(key), "unknown key "+brief(key.Value)+where, hint)
+	r.misspelt[path] = append(r.misspelt[path], suggest.Closest(key.Value, f.names()))
 }
 
 // value reads the value of a field; it reports false if there is none to be used.
