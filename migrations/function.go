@@ -103,8 +103,8 @@ const (
 // destination returns the last cases of the expression for icache_to. It takes
 // the lock of the doorbell, which says whether the agent sleeps, shared; until
 // the end of the transaction, so it makes no difference that the row is written
-// after that. One call in two hundred has record() look at the size of the
-// outbox, which takes dozens of system calls.
+// after that. One call in fifty is left to record(), which may look at the size
+// of the outbox.
 //
 // In each transaction Postgres sets up every expression that it comes by anew,
 // and looks up all functions in it, so what is needed for every row is in this
@@ -112,7 +112,7 @@ const (
 // what the view pg_sequences calls. It is a tenth of the cost of selecting from
 // the sequence, which would be a query.
 func destination(n outbox.Names) string {
-	return fmt.Sprintf(`WHEN pg_sequence_last_value(%s::regclass) = 1 OR random() < 0.005 OR NOT pg_try_advisory_xact_lock_shared(%d) THEN %d
+	return fmt.Sprintf(`WHEN pg_sequence_last_value(%s::regclass) = 1 OR random() < 0.02 OR NOT pg_try_advisory_xact_lock_shared(%d) THEN %d
       ELSE pg_sequence_last_value(%s::regclass) END`, literal(n.Overflow()), n.DoorbellKey(), toRecord, literal(n.Active()))
 }
 
@@ -139,7 +139,9 @@ func tail(n outbox.Names, relation, op, keys, otherwise string) string {
 }
 
 // recordBody returns the body of record(), which does all that may have to be
-// done for a change: it writes the row, unless the outbox is full, and rings.
+// done for a change: it writes the row, unless the outbox is full, and rings. It
+// does not always look whether it is full: that takes dozens of system calls,
+// more time than all the rest.
 func recordBody(n outbox.Names, sizeLimit int64) string {
 	return strings.NewReplacer(
 		"@overflow", literal(n.Overflow())+"::regclass",
@@ -154,7 +156,7 @@ func recordBody(n outbox.Names, sizeLimit int64) string {
 	).Replace(`BEGIN
   IF pg_sequence_last_value(@overflow) = 1 THEN
     NULL; -- the agent is too far behind and will start over: nothing more is kept for it
-  ELSIF pg_total_relation_size(@size0) + pg_total_relation_size(@size1) > @limit THEN
+  ELSIF random() < 0.1 AND pg_total_relation_size(@size0) + pg_total_relation_size(@size1) > @limit THEN
     PERFORM setval(@overflow, 1);
   ELSIF pg_sequence_last_value(@active) = 1 THEN
     INSERT INTO @outbox1 (relation, op, keys) VALUES (record.relation, record.op, record.keys);

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 rounds=${ROUNDS:-7}
-variants=('none' 'empty' 'generated' 'no search_path' 'invoker' 'neither' 'record()' 'no doorbell' 'no outbox row' 'arrays' 'no guard' 'one function' 'one select' 'two selects' 'row level')
+variants=('none' 'empty' 'generated' 'no search_path' 'invoker' 'neither' 'record()' 'no doorbell' 'no overflow' 'no outbox row' 'arrays' 'no guard' 'one function' 'row level')
 bulk=('none' 'empty' 'generated' 'join only' 'except all' 'row level')
 export PGOPTIONS="-c client_min_messages=warning ${PGOPTIONS:-}"
 run() { psql -qXAt -v ON_ERROR_STOP=1 "$@"; }
@@ -16,13 +16,15 @@ run -f setup.sql
 trap 'run -c "SELECT cost.variant(\$\$generated\$\$)" >/dev/null; rm -f "${script:-}"' EXIT
 run -c "TRUNCATE item" -c "INSERT INTO item SELECT g, g % 500, 0, repeat('x', 100) FROM generate_series(1, 100000) g" -c "VACUUM ANALYZE item"
 
-if [ "${1:-}" = pgbench ]; then
+if [ "${1:-}" = pgbench ]; then # ratios to the run without a trigger of the same round, medians
   script=$(mktemp)
   printf '\\set id random(1, 100000)\nUPDATE item SET qty = qty + 1 WHERE id = :id;\n' >"$script"
-  for round in $(seq "$rounds"); do for clients in 1 16 64; do for v in "${variants[@]}"; do
+  for round in $(seq "$rounds"); do for clients in 1 16 64; do for v in none empty generated 'no search_path' 'no outbox row' 'row level'; do
     run -c "SELECT cost.variant('$v')" >/dev/null
-    echo "$clients clients, $v: $(pgbench -n -M prepared -c "$clients" -j 2 -T 5 -f "$script" 2>/dev/null | awk '/^tps/ {print $3}')"
-  done; done; done | sort
+    echo "$round|$clients|$v|$(pgbench -n -M prepared -c "$clients" -j $((clients < 2 ? 1 : 2)) -T "${SECONDS_EACH:-3}" -f "$script" 2>/dev/null | awk '/^tps/ {print $3}')"
+  done; done; done | awk -F'|' '$3 == "none" {none[$1, $2] = $4} {print $2 "|" $3 "|" $4 / none[$1, $2]}' | sort -t'|' -k1,1n -k2,2 -k3,3n |
+    awk -F'|' '{k = $1 " clients, " $2; if (!(k in n)) order[++m] = k; r[k, ++n[k]] = $3}
+      END {for (i = 1; i <= m; i++) {k = order[i]; printf "%-32s %.2f (%.2f to %.2f)\n", k, r[k, int((n[k] + 1) / 2)], r[k, 1], r[k, n[k]]}}'
   exit
 fi
 

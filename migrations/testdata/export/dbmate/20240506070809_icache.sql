@@ -113,11 +113,11 @@ CREATE OR REPLACE FUNCTION "icache"."record"(relation oid, op "char", keys jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache 6f3b2762cffcdbca: generated; change the rules, not this function
+-- icache ff916199d55f8f6c: generated; change the rules, not this function
 BEGIN
   IF pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 THEN
     NULL; -- the agent is too far behind and will start over: nothing more is kept for it
-  ELSIF pg_total_relation_size('"icache"."outbox_0"'::regclass) + pg_total_relation_size('"icache"."outbox_1"'::regclass) > 268435456 THEN
+  ELSIF random() < 0.1 AND pg_total_relation_size('"icache"."outbox_0"'::regclass) + pg_total_relation_size('"icache"."outbox_1"'::regclass) > 268435456 THEN
     PERFORM setval('"icache"."overflow"'::regclass, 1);
   ELSIF pg_sequence_last_value('"icache"."active"'::regclass) = 1 THEN
     INSERT INTO "icache"."outbox_1" (relation, op, keys) VALUES (record.relation, record.op, record.keys);
@@ -153,7 +153,7 @@ SET "DateStyle" = 'ISO, YMD'
 SET "TimeZone" = 'UTC'
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache d13be59840127c5b: generated for public.orders; change the rules, not this function
+-- icache 16822894890444ba: generated for public.orders; change the rules, not this function
 #variable_conflict use_column
 DECLARE
   icache_old boolean := TG_OP <> 'INSERT';
@@ -188,7 +188,7 @@ BEGIN
   ELSE
     icache_rows := set_config('icache.rows_c27fb815b856b1e0', icache_rows::text, true);
   END IF;
-  icache_to := CASE WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.005 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
+  icache_to := CASE WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.02 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
       ELSE pg_sequence_last_value('"icache"."active"'::regclass) END;
   IF icache_to = 0 THEN
     INSERT INTO "icache"."outbox_0" (relation, op, keys) VALUES (icache_relation, left(TG_OP, 1)::"char", icache_keys);
@@ -208,7 +208,7 @@ CREATE OR REPLACE FUNCTION "icache"."public_products_insert"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache 1aaacf2f814051d0: generated for public.products; change the rules, not this function
+-- icache c87db63d09443424: generated for public.products; change the rules, not this function
 #variable_conflict use_column
 DECLARE
   icache_keys jsonb;
@@ -216,7 +216,7 @@ DECLARE
 BEGIN
   BEGIN
     SELECT jsonb_build_array(jsonb_build_object('id', r."id"::text, 'category', r."category"::text, 'tags[]', to_jsonb(r."tags"::text[]))), CASE WHEN NOT r."icache when" THEN -1
-      WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.005 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
+      WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.02 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
       ELSE pg_sequence_last_value('"icache"."active"'::regclass) END
       INTO STRICT icache_keys, icache_to FROM (SELECT *, (
 price > 0
@@ -264,7 +264,7 @@ CREATE OR REPLACE FUNCTION "icache"."public_products_update"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache bb59f0353844965b: generated for public.products; change the rules, not this function
+-- icache 73db7bbec380387d: generated for public.products; change the rules, not this function
 #variable_conflict use_column
 DECLARE
   icache_keys jsonb;
@@ -273,7 +273,7 @@ BEGIN
   BEGIN
     SELECT jsonb_build_array(jsonb_build_object('id', n."id"::text, 'category', n."category"::text, 'tags[]', to_jsonb(n."tags"::text[]))), CASE WHEN NOT (o."icache when" OR n."icache when") OR NOT ((ROW(o."title", o."price", o."id", o."category", o."tags")::record *<> ROW(n."title", n."price", n."id", n."category", n."tags")::record) OR o."icache when" <> n."icache when") THEN -1
       WHEN NOT n."icache when" OR o."icache when" AND (NOT (ROW(o."id", o."category", o."tags")::record *= ROW(n."id", n."category", n."tags")::record)) THEN NULL
-      WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.005 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
+      WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.02 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
       ELSE pg_sequence_last_value('"icache"."active"'::regclass) END
       INTO STRICT icache_keys, icache_to FROM (SELECT *, (
 price > 0
@@ -331,7 +331,7 @@ CREATE OR REPLACE FUNCTION "icache"."public_products_delete"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $icache$
--- icache f8fde6b4f5b87995: generated for public.products; change the rules, not this function
+-- icache 9226612b6d0f1001: generated for public.products; change the rules, not this function
 #variable_conflict use_column
 DECLARE
   icache_keys jsonb;
@@ -339,7 +339,7 @@ DECLARE
 BEGIN
   BEGIN
     SELECT jsonb_build_array(jsonb_build_object('id', r."id"::text, 'category', r."category"::text, 'tags[]', to_jsonb(r."tags"::text[]))), CASE WHEN NOT r."icache when" THEN -1
-      WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.005 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
+      WHEN pg_sequence_last_value('"icache"."overflow"'::regclass) = 1 OR random() < 0.02 OR NOT pg_try_advisory_xact_lock_shared(-2911417119593360410) THEN -2
       ELSE pg_sequence_last_value('"icache"."active"'::regclass) END
       INTO STRICT icache_keys, icache_to FROM (SELECT *, (
 price > 0
