@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/icache-go/icache-agent/icache"
 )
 
@@ -133,4 +135,19 @@ func ExampleWithCodec() {
 	// reading movie 42
 	// Stalker <nil>
 	// Stalker <nil>
+}
+
+// Hits from the memory of this process, at most a second behind; and none at
+// all while the agent is gone for longer than its lease and ten seconds.
+func ExampleWithTracking() {
+	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
+	c, err := icache.New(rdb,
+		icache.WithTracking(time.Second),
+		icache.WithPayloadCache(64<<20),
+		icache.WithGuard(icache.GuardServe(10*time.Second)))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
 }
