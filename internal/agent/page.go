@@ -13,6 +13,7 @@ var pageSource string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"ago":  ago,
+	"cdn":  describeCDN,
 	"join": strings.Join,
 }).Parse(pageSource))
 

@@ -155,13 +155,17 @@ func TestPurgesFollowTheBump(t *testing.T) {
 	require.True(t, s.Durable)
 	require.GreaterOrEqual(t, s.Purged, uint64(8))
 	require.WithinDuration(t, time.Now(), s.LastSuccess, time.Minute)
-	resp, err := http.Get(b.http + "/metrics") //nolint:noctx // of a test
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.Regexp(t, `icache_cdn_purged_keys_total\{cdn="edge"\} [1-9]`, string(text))
-	require.Contains(t, string(text), `icache_cdn_failures_total{cdn="edge"} 0`)
+	read := func(path string) string {
+		resp, err := http.Get(b.http + path) //nolint:noctx // of a test
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return string(text)
+	}
+	require.Regexp(t, `icache_cdn_purged_keys_total\{cdn="edge"\} [1-9]`, read("/metrics"))
+	require.Contains(t, read("/metrics"), `icache_cdn_failures_total{cdn="edge"} 0`)
+	require.Regexp(t, `<th>CDN edge<td>edge, \d+ keys purged, last \ds ago`, read("/"))
 }
 
 // A CDN that hangs holds back neither Redis nor the outbox, and what is due
