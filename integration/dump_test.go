@@ -44,7 +44,7 @@ func TestDumpAndRestore(t *testing.T) {
 	superuser(t, from.URL(), "CREATE DATABASE app")
 	source := newStack(t, from.DatabaseURL("app"), servertest.Redis(t), movieRules)
 	source.exec(t, movieSchema)
-	succeed(t, "migrate", "up", "-c", source.config)
+	succeed(t, "migrate", "up", "--event-trigger", "-c", source.config)
 	a := startAgent(t, source.config)
 	source.exec(t, "UPDATE movies SET title = 'before the dump' WHERE id = 2")
 	source.awaitBump(t, "movie:2", 0)
@@ -75,7 +75,7 @@ func TestDumpAndRestore(t *testing.T) {
 	}
 	works := func(t *testing.T, s *stack) {
 		t.Helper()
-		succeed(t, "migrate", "status", "-c", s.config)
+		succeed(t, "migrate", "status", "--event-trigger", "-c", s.config)
 		before := s.value(t, "movie:3")
 		s.exec(t, "UPDATE movies SET title = title || '!' WHERE id = 3")
 		s.awaitBump(t, "movie:3", before)
@@ -85,7 +85,7 @@ func TestDumpAndRestore(t *testing.T) {
 	t.Run("whole", func(t *testing.T) {
 		s := target(t, "whole")
 		restore(t, s, whole)
-		succeed(t, "migrate", "status", "-c", s.config)
+		succeed(t, "migrate", "status", "--event-trigger", "-c", s.config)
 		a := startAgent(t, s.config)
 		works(t, s)
 		s.awaitDrained(t)
@@ -112,7 +112,7 @@ func TestDumpAndRestore(t *testing.T) {
 	t.Run("data only", func(t *testing.T) {
 		s := target(t, "data_only")
 		s.exec(t, movieSchema+"TRUNCATE movies CASCADE")
-		succeed(t, "migrate", "up", "-c", s.config)
+		succeed(t, "migrate", "up", "--event-trigger", "-c", s.config)
 		a := startAgent(t, s.config)
 		restore(t, s, dump("data_only", "--data-only", "--exclude-schema=icache"))
 		s.awaitBump(t, "movie:1", 0)
@@ -123,8 +123,8 @@ func TestDumpAndRestore(t *testing.T) {
 		s := target(t, "without_schema")
 		out, err := tool(t, to, "pg_restore", "-d", s.postgresURL, dump("without_schema", "--exclude-schema=icache"))
 		require.Error(t, err)
-		require.Equal(t, strings.Count(out, "error:"), strings.Count(out, "Command was: CREATE TRIGGER icache_"), "errors of triggers, and nothing else: %s", out)
-		succeed(t, "migrate", "up", "-c", s.config)
+		require.Equal(t, strings.Count(out, "error:"), strings.Count(out, "Command was: CREATE TRIGGER icache_")+strings.Count(out, "Command was: CREATE EVENT TRIGGER icache_")+strings.Count(out, "Command was: ALTER EVENT TRIGGER icache_"), "errors of triggers, and nothing else: %s", out)
+		succeed(t, "migrate", "up", "--event-trigger", "-c", s.config)
 		a := startAgent(t, s.config)
 		works(t, s)
 		a.terminate(t)
