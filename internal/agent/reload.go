@@ -17,7 +17,15 @@ type Loaded struct {
 	// Restart names the settings that are not those the agent was started with
 	// and that take effect only when it is started again.
 	Restart []string
+	// Discover is that of [Config], which the rules may need now, or no more.
+	Discover bool
 }
+
+// ErrLater is wrapped by errors of Config.Load that pass by themselves, such as
+// a server that is away. The config is read again every few seconds then.
+var ErrLater = errors.New("will be tried again")
+
+const reloadAgain = 2 * time.Second
 
 // ConfigStatus is what /status says about the config.
 type ConfigStatus struct {
@@ -45,7 +53,8 @@ type reloadState struct {
 	one        sync.Mutex // held during a reload
 	mu         sync.Mutex
 	s          ConfigStatus
-	discovered chan struct{}
+	again      bool          // whether the next attempt is due by itself
+	discovered chan struct{} // has the config read again
 }
 
 func (r *reloadState) status() ConfigStatus {
@@ -64,6 +73,25 @@ func (r *reloadState) failed(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.s.Error, r.s.Failed = text, time.Now()
+}
+
+// later has the config read again after a while, once for any number of failures.
+func (r *reloadState) later() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.again {
+		return
+	}
+	r.again = true
+	time.AfterFunc(reloadAgain, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.again = false
+		select {
+		case r.discovered <- struct{}{}:
+		default:
+		}
+	})
 }
 
 // Reload reads the config again and has its rules take the place of the present
@@ -86,8 +114,12 @@ func (a *Agent) Reload(ctx context.Context, reason string) {
 		a.reload.failed(text)
 		a.metrics.reloadOK.Set(0)
 		a.log.ErrorContext(ctx, "agent: the config was not reloaded, the rules stay as they are", "reason", reason, "error", text)
+		if errors.Is(err, ErrLater) {
+			a.reload.later()
+		}
 		return
 	}
+	a.applier.installed.discover(loaded.Discover, a.reload.discovered)
 	added, changed, removed := difference(a.mapper.Load(), m)
 	a.mapper.Store(m)
 	a.listener.Refresh()
@@ -141,15 +173,15 @@ func sameRule(a, b *mapping.CompiledRule) bool {
 		x.When == y.When && x.MaxKeys == y.MaxKeys && x.Always == y.Always && x.Settle == y.Settle && x.SettleReplicas == y.SettleReplicas
 }
 
-// discover reads the config again when a table has triggers and no rule, until
-// ctx ends.
+// discover reads the config again when a table has triggers and no rule, or when
+// it could not be read, until ctx ends.
 func (a *Agent) discover(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.reload.discovered:
-			a.Reload(ctx, "a migration added triggers")
+			a.Reload(ctx, "a migration added triggers, or what was away may be back")
 		}
 	}
 }

@@ -16,12 +16,22 @@ import (
 
 // installedState is what the leader knows of the installed triggers.
 type installedState struct {
-	// discovered is told of tables that have triggers and no rule. May be nil.
-	discovered chan<- struct{}
-
 	mu      sync.Mutex
 	due     map[string]string // by table, why a migration is due
 	unruled []string          // tables with triggers and no rule
+
+	// discovered is told of tables that have triggers and no rule. May be nil.
+	discovered chan<- struct{}
+}
+
+// discover says whether the channel is to be told of tables without a rule.
+func (s *installedState) discover(yes bool, tell chan<- struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.discovered = nil
+	if yes {
+		s.discovered = tell
+	}
 }
 
 // migrationDue returns why a migration is due for a table, or "".

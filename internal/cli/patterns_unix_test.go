@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/icache-go/icache-agent/internal/agent"
@@ -96,4 +98,51 @@ func TestAPatternWaitsForPostgres(t *testing.T) {
 	require.Eventually(t, func() bool { return w.run(t, "healthcheck").code == exitOK }, 40*time.Second, 50*time.Millisecond)
 	cancel()
 	require.Equal(t, exitOK, <-done, log.String())
+}
+
+// TestAReloadBringsPatterns to an agent that had none, and is tried again if
+// Postgres is away.
+func TestAReloadBringsPatterns(t *testing.T) {
+	t.Parallel()
+	server := servertest.OwnPostgres(t)
+	w := &world{url: server.URL(), prefix: servertest.Prefix(t), dir: t.TempDir()}
+	exec := func(sql string) { // the server restarts meanwhile
+		t.Helper()
+		conn, err := pgx.Connect(t.Context(), server.URL())
+		require.NoError(t, err)
+		defer conn.Close(context.WithoutCancel(t.Context()))
+		_, err = conn.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	redis, address := servertest.Redis(t), freeAddress(t)
+	w.config = w.write(t, "icache.yaml", w.yaml(redis, address, "\n  []"))
+	exec("CREATE TABLE genres (id int PRIMARY KEY)")
+	w.ok(t, "migrate", "up")
+
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan int, 1)
+	var log output
+	go func() { done <- Run(ctx, []string{"run", "--watch", "-c", w.config}, []string{}, &log, &log) }()
+	defer func() {
+		cancel()
+		require.Equal(t, exitOK, <-done, "%s", log.String())
+	}()
+	eventually := func(what string, cond func() bool) {
+		t.Helper()
+		require.Eventually(t, cond, time.Minute, 50*time.Millisecond, what)
+	}
+	watched := func(table string) bool {
+		return slices.ContainsFunc(decode[agent.Status](t, w.ok(t, "status", "--json")).Tables, func(s agent.TableStatus) bool { return s.Table == table })
+	}
+	eventually("ready", func() bool { return w.run(t, "healthcheck").code == exitOK })
+
+	require.NoError(t, server.Stop())
+	w.write(t, "icache.yaml", w.yaml(redis, address, "\n  - table: public.*"))
+	eventually("not reloaded", func() bool { return strings.Contains(log.String(), "the config was not reloaded") })
+	require.NoError(t, server.Start(t.Context()))
+	eventually("tried again", func() bool { return watched("public.genres") })
+
+	exec("CREATE TABLE actors (id int PRIMARY KEY)")
+	w.ok(t, "migrate", "up")
+	eventually("discovered", func() bool { return watched("public.actors") })
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -24,13 +25,13 @@ func (a *app) loader(opts config.Options, started *config.Config, log *slog.Logg
 		for _, w := range warnings {
 			log.WarnContext(ctx, "agent: config: "+w)
 		}
-		loaded := &agent.Loaded{Rules: cfg.Rules(), Restart: config.NeedRestart(started, cfg)}
+		loaded := &agent.Loaded{Rules: cfg.Rules(), Restart: config.NeedRestart(started, cfg), Discover: len(cfg.Patterns()) > 0}
 		if len(cfg.Patterns()) > 0 {
 			// The database of before: the settings of the connection take a restart.
 			cfg.Postgres = started.Postgres
 			var notes []string
 			if loaded.Rules, notes, err = expandOnce(ctx, cfg); err != nil {
-				return nil, err
+				return nil, laterIfAway(err)
 			}
 			for _, n := range notes {
 				log.WarnContext(ctx, "agent: config: "+n)
@@ -38,6 +39,14 @@ func (a *app) loader(opts config.Options, started *config.Config, log *slog.Logg
 		}
 		return loaded, nil
 	}
+}
+
+// laterIfAway tells a database that is away from a config with mistakes.
+func laterIfAway(err error) error {
+	if isConfigError(err) {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", err, agent.ErrLater)
 }
 
 // reloads has the agent read its config again on SIGHUP and, with watch, when
