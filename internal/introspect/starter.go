@@ -3,7 +3,9 @@ package introspect
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -87,6 +89,7 @@ func (db *Database) writeTables(b *strings.Builder) {
 		return
 	}
 	b.WriteString("\ntables:\n")
+	db.writePatterns(b)
 	names := db.tokenNames()
 	for i, t := range db.Tables {
 		if i > 0 {
@@ -103,6 +106,22 @@ func (db *Database) writeTables(b *strings.Builder) {
 				b.WriteString(" # " + oneLine(token.comment))
 			}
 			b.WriteByte('\n')
+		}
+	}
+}
+
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+
+// writePatterns shows, commented out, how one rule serves a whole schema.
+func (db *Database) writePatterns(b *strings.Builder) {
+	count := make(map[string]int)
+	for _, t := range db.Tables {
+		count[t.Name.Schema]++
+	}
+	for _, schema := range slices.Sorted(maps.Keys(count)) {
+		if count[schema] > 1 && plainName.MatchString(schema) {
+			fmt.Fprintf(b, "  # Instead of the %d rules for tables of %s, and for those that come later; a rule of its own comes before it:\n", count[schema], schema)
+			fmt.Fprintf(b, "  # - table: %s\n  #   exclude: [schema_migrations, \"*_log\"]\n\n", scalar(schema+".*"))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -88,6 +89,14 @@ func TestSamples(t *testing.T) {
 			want, err := os.ReadFile(expected)
 			require.NoError(t, err)
 			require.Equal(t, string(want), got, "run: go test ./internal/introspect -run TestSamples -update")
+
+			// The alternative is one: it takes no more than removing the #.
+			file := filepath.Join(t.TempDir(), "icache.yaml")
+			uncommented := strings.NewReplacer("  # - table:", "  - table:", "  #   exclude:", "    exclude:").Replace(got)
+			require.NoError(t, os.WriteFile(file, []byte(uncommented), 0o600))
+			cfg, _, err := config.Load(config.Options{File: file, Environ: []string{}})
+			require.NoError(t, err)
+			require.Len(t, cfg.Patterns(), 1)
 		})
 	}
 }
