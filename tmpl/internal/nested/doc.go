@@ -1,0 +1,2 @@
+// Package nested tests blocks of one template engine inside those of others.
+package nested

@@ -1,0 +1,35 @@
+// The test of the template engines inside one another. A module of its own, so
+// that no adapter inherits another one.
+module github.com/icache-go/icache-agent/tmpl/internal/nested
+
+go 1.26.0
+
+require (
+	github.com/a-h/templ v0.3.977
+	github.com/flosch/pongo2/v6 v6.0.0
+	github.com/icache-go/icache-agent v0.0.0
+	github.com/icache-go/icache-agent/tmpl/pongo2 v0.0.0
+	github.com/icache-go/icache-agent/tmpl/templ v0.0.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/pgx/v5 v5.12.0 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/maypok86/otter/v2 v2.4.0 // indirect
+	github.com/redis/go-redis/v9 v9.23.0 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
+	go.uber.org/goleak v1.3.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.6 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+	golang.org/x/text v0.42.0 // indirect
+)
+
+replace (
+	github.com/icache-go/icache-agent => ../../..
+	github.com/icache-go/icache-agent/tmpl/pongo2 => ../../pongo2
+	github.com/icache-go/icache-agent/tmpl/templ => ../../templ
+)
