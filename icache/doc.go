@@ -93,6 +93,6 @@
 //
 // Redis 6.2 or later and Valkey: a single server, Sentinel, or Cluster. Any
 // eviction policy will do. The [redis.Client] keeps its own timeouts for
-// increments; Fetch uses its connections with [WithTimeout]. Hooks must be
-// added to the client before [New].
+// increments; Fetch uses its connections with [WithTimeout]. Hooks of the client
+// (tracing, metrics) see the commands of both if they are added before [New].
 package icache

@@ -37,7 +37,7 @@ func newServer(rdb redis.UniversalClient, timeout time.Duration) (server, error)
 			return s, errors.New("icache: the redis client has a client-side cache, which would serve old tokens; use a client without, and WithTracking")
 		}
 		if timeout > 0 {
-			s.read = c.WithTimeout(timeout)
+			s.read = withTimeout(c, timeout)
 			s.reads = s.read
 		}
 	case *redis.ClusterClient:
