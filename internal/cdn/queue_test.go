@@ -210,8 +210,10 @@ func TestNothingIsLostWhereverTheProcessDies(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"add": m.add, "send": m.send, "land": m.land, "begin to save": m.beginSave, "end saving": m.endSave, "others": m.others,
-			"wait": func(t *rapid.T) { m.now = m.now.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "seconds")) * time.Second) },
-			"":     m.check,
+			"wait": func(t *rapid.T) {
+				m.now = m.now.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "seconds")) * time.Second)
+			},
+			"": m.check,
 		})
 		m.drain(t)
 	})
