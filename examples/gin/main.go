@@ -28,9 +28,13 @@ type Movie struct {
 }
 
 // Store is where movies come from: a database, in a real program. It is asked
-// from inside the cached block, and so not at all on a hit.
+// from inside the cached blocks, and so not at all on a hit. A row reads its
+// movie inside its own block: what was read with the list may be older than the
+// version of the row, and would be kept under it.
 type Store interface {
-	Movies(ctx context.Context) ([]Movie, error)
+	// Movies returns the ids of all movies.
+	Movies(ctx context.Context) ([]int, error)
+	Movie(ctx context.Context, id int) (Movie, error)
 }
 
 // NewHandler returns the site.
@@ -64,9 +68,13 @@ func answerErrors(c *gin.Context) {
 // sample is a store for trying the page out.
 type sample struct{}
 
-func (sample) Movies(context.Context) ([]Movie, error) {
+func (sample) Movies(context.Context) ([]int, error) {
 	time.Sleep(time.Second) // what a hit saves
-	return []Movie{{1, "Stalker"}, {2, "Ran"}}, nil
+	return []int{1, 2}, nil
+}
+
+func (sample) Movie(_ context.Context, id int) (Movie, error) {
+	return []Movie{{1, "Stalker"}, {2, "Ran"}}[id-1], nil
 }
 
 func run() error {

@@ -26,12 +26,23 @@ type fake struct {
 	calls  int
 	movies []Movie
 	err    error
+	then   func() // after the list has been read, once
 }
 
-func (s *fake) Movies(context.Context) ([]Movie, error) {
+func (s *fake) Movies(context.Context) ([]int, error) {
 	s.calls++
-	return s.movies, s.err
+	var ids []int
+	for _, m := range s.movies {
+		ids = append(ids, m.ID)
+	}
+	if then := s.then; then != nil {
+		s.then = nil
+		then()
+	}
+	return ids, s.err
 }
+
+func (s *fake) Movie(_ context.Context, id int) (Movie, error) { return s.movies[id-1], s.err }
 
 // site is a server; requests with the header Fresh bypass the cache.
 func site(t *testing.T, cache *icache.Cache, store Store) func(path string, fresh bool) (int, string) {
@@ -94,6 +105,21 @@ func TestPlainHTML(t *testing.T) {
 		require.Equal(t, http.StatusOK, status)
 		require.Equal(t, "<p>Made with Gin.</p>\n", body)
 	}
+}
+
+// A movie that changes between the list and its row is not kept as it was.
+func TestChangeMeanwhile(t *testing.T) {
+	t.Parallel()
+	cache := icachetest.New(t)
+	store := &fake{movies: []Movie{{1, "Alien"}, {2, "Ran"}}}
+	store.then = func() {
+		store.movies[1].Title = "Kagemusha"
+		require.NoError(t, cache.Incr(t.Context(), "movies", "movie:2"))
+	}
+	get := site(t, cache, store)
+	get("/movies", false) // began before the change
+	_, body := get("/movies", false)
+	require.Contains(t, body, "Kagemusha")
 }
 
 func TestError(t *testing.T) {

@@ -44,9 +44,12 @@
 // [icache.ReadAhead]: a list of 500 cached rows takes one round trip, and when one
 // row has changed, that row alone is rendered:
 //
-//	{{icache "top" "movies"}}{{range .TopMovies icachectx}}
-//		{{icache "movie-row" (printf "movie:%d" .ID)}} … {{endicache}}
+//	{{icache "top" "movies"}}{{range .TopMovieIDs icachectx}}
+//		{{icache "movie-row" (printf "movie:%d" .)}}{{with $.Movie icachectx .}} … {{end}}{{endicache}}
 //	{{end}}{{endicache}}
+//
+// The row reads its movie itself. A movie that was read with the list may be
+// older than the version of the row, and the row would be kept as it was.
 //
 // # Guarantees
 //
@@ -58,7 +61,8 @@
 //     block and of all templates it calls, the options, and the context of
 //     escaping. A deploy that changes a template never serves old markup, and
 //     a block that is used as text and in a script is two entries.
-//   - A page is as fresh as the beginning of its execution: an increment that was
+//   - A page is as fresh as the beginning of its execution, or of what is around
+//     it in its context (a fragment, [icache.ReadAhead]): an increment that was
 //     acknowledged before is in all of it, also in blocks inside of others.
 //   - A body that fails is not cached, and nothing of it is written.
 //   - If Redis fails, the page is rendered as if there were no cache.
