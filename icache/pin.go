@@ -19,7 +19,8 @@ type pinnedKey struct {
 // Pin returns a context under which a Fetch does not read tokens again that an
 // earlier Fetch, or [Cache.Prefetch], has read under it: one request pays for
 // each token once. A hit is then as fresh as the Pin, and no more; before
-// anything is computed its tokens are read anew.
+// anything is computed its tokens are read anew, so data that were read between
+// the Pin and the Fetch are not covered by them.
 func Pin(ctx context.Context) context.Context {
 	s := scopeOf(ctx)
 	s.pin = &pinned{vals: make(map[pinnedKey]uint64)}

@@ -85,8 +85,9 @@
 //
 //	func (p *Page) TopMovies(ctx context.Context) ([]Movie, error) { return p.store.TopMovies(ctx) }
 //
-// Where that is not possible, read the tokens first: with [icache.Pin] and
-// Prefetch, before the data.
+// Where that is not possible, leave the tag out and put an [icache.Fetch] around
+// both, the reading and the execution. [icache.Pin] and Prefetch before the data
+// are no help: what is computed gets the version of that moment.
 //
 // Executions that run at the same time work on copies of the template set,
 // since html/template cannot tell a function which execution calls it. Copies
