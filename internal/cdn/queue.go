@@ -1,6 +1,7 @@
 package cdn
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -211,6 +212,12 @@ func (q *queue) acknowledged(batch []taken, now time.Time) {
 			continue
 		}
 		q.drop(t.key, it)
+	}
+	if len(q.later) > 2*len(q.items)+q.max { // mostly of keys that have been asked for since
+		q.later = slices.DeleteFunc(q.later, func(d due) bool {
+			it := q.items[d.key]
+			return it == nil || it.adds != d.adds || !it.repeated
+		})
 	}
 }
 

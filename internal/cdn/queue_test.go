@@ -282,6 +282,24 @@ func TestQueueIsBounded(t *testing.T) {
 	require.Equal(t, "movie:1", batch[0].key, "it changed after everything was sent")
 }
 
+// A key that changes all the time is purged again and again before its
+// repetition is due.
+func TestRepetitionsAreBounded(t *testing.T) {
+	t.Parallel()
+	q := newQueue(fakeCache{}, time.Hour, 100)
+	now := time.Unix(1e9, 0)
+	for range 10_000 {
+		q.add(now, []string{"movies"})
+		q.acknowledged(q.take(Limits{Keys: 10, Bytes: 1000}, now), now)
+	}
+	require.LessOrEqual(t, len(q.later), 102)
+	batch := q.take(Limits{Keys: 10, Bytes: 1000}, now.Add(time.Hour))
+	require.Len(t, batch, 1, "the last one is still due")
+	q.acknowledged(batch, now.Add(time.Hour))
+	n, _ := q.waits()
+	require.Zero(t, n)
+}
+
 func TestQueueHeedsTheLimitOfBytes(t *testing.T) {
 	t.Parallel()
 	q := newQueue(fakeCache{}, 0, 100)
