@@ -48,10 +48,14 @@ UNION ALL
 		strings.Join([]string{branch(0, since), branch(1, since), branch(0, open), branch(1, open)}, "\n  UNION ALL\n  "))
 }
 
+// headerSQL returns the header. A sequence that was never set, as after loading a
+// dump of the schema alone, has no last value; nor has one, since Postgres 17,
+// for a role that may not read it, and that must not pass for 0.
 func headerSQL(n outbox.Names) string {
 	return fmt.Sprintf(`
 SELECT NULL::xid8 AS xid, 0::oid AS relation, ' '::"char" AS op,
-  to_jsonb(concat_ws(' ', pg_current_snapshot(), pg_sequence_last_value(%s), %s, %s)) AS keys`,
+  to_jsonb(concat_ws(' ', pg_current_snapshot(),
+    coalesce(pg_sequence_last_value(%[1]s), CASE WHEN has_sequence_privilege(%[1]s, 'SELECT') THEN 0 END), %[2]s, %[3]s)) AS keys`,
 		literal(n.Overflow()), filesSQL(n), cursorFileSQL(n))
 }
 

@@ -131,3 +131,20 @@ func TestRestoredRows(t *testing.T) {
 	require.Contains(t, d.rec.resetReasons()[1], "cursor table was replaced")
 	d.goesOn()
 }
+
+// After loading a dump of the schema alone, such as a structure.sql, the
+// sequences were never set.
+func TestSequencesThatWereNeverSet(t *testing.T) {
+	t.Parallel()
+	url := servertest.Postgres(t)
+	install(t, url)
+	db := connect(t, url)
+	exec(t, db, "ALTER SEQUENCE icache.active RESTART; ALTER SEQUENCE icache.overflow RESTART")
+	require.True(t, query[bool](t, db, "SELECT pg_sequence_last_value('icache.overflow') IS NULL"))
+	rec := newRecorder()
+	l := start(t, url, rec, quickRotation)
+	leads(t, l)
+	exec(t, db, "INSERT INTO events VALUES ('a')")
+	eventually(t, func() bool { return rec.count("a") == 1 }, "changes arrive")
+	l.stop()
+}
