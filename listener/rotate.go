@@ -157,7 +157,10 @@ func (ld *leader) flip(to int) error {
 
 // truncateSQL empties a table if nothing in it is unread. The lock proves that
 // no transaction that wrote to it is still open, and the query behind it sees
-// all that have ended. The saved cursor learns of the new file. NOWAIT: behind a waiting lock every writer would queue.
+// all that have ended. The saved cursor learns of the new file. NOWAIT: behind a
+// waiting lock every writer would queue. For the same reason the lock comes last,
+// when nothing else has to be waited for: whoever drops the schema, or restores
+// a dump over it, locks the cursor too.
 func truncateSQL(n outbox.Names, table int, cursor snapshot, e epoch) string {
 	xip := make([]string, len(cursor.xip))
 	for i, x := range cursor.xip {
@@ -165,6 +168,8 @@ func truncateSQL(n outbox.Names, table int, cursor snapshot, e epoch) string {
 	}
 	return fmt.Sprintf(`DO $icache$
 BEGIN
+  LOCK TABLE %[5]s IN ROW EXCLUSIVE MODE NOWAIT;
+  PERFORM FROM %[5]s FOR UPDATE NOWAIT;
   LOCK TABLE %[1]s IN ACCESS EXCLUSIVE MODE NOWAIT;
   IF EXISTS (SELECT FROM %[1]s WHERE xid >= '%[2]d' AND xid < pg_snapshot_xmax(pg_current_snapshot()))
   OR EXISTS (SELECT FROM %[1]s WHERE xid = ANY (ARRAY[%[3]s]::xid8[])) THEN

@@ -128,3 +128,23 @@ func TestRotationDue(t *testing.T) {
 	require.LessOrEqual(t, n, 3+600/30)
 	require.GreaterOrEqual(t, n, 600/30)
 }
+
+// A rotation that has to wait for somebody who locks the cursor table must not
+// hold the outbox meanwhile: writers look at the size of both tables.
+func TestRotationWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	url := servertest.Postgres(t)
+	install(t, url)
+	rec := newRecorder()
+	l := start(t, url, rec, quickRotation)
+	leads(t, l)
+	db, other := connect(t, url), connect(t, url)
+	exec(t, other, "BEGIN; LOCK TABLE icache.cursor IN ACCESS EXCLUSIVE MODE")
+	exec(t, db, "SET lock_timeout = '1s'")
+	exec(t, db, "INSERT INTO events VALUES ('a')")
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		exec(t, db, "SELECT pg_total_relation_size('icache.outbox_0') + pg_total_relation_size('icache.outbox_1')")
+	}
+	exec(t, other, "ROLLBACK")
+	l.stop()
+}
