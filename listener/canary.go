@@ -108,7 +108,7 @@ func (ld *leader) arrived(ctx context.Context) error {
 		return nil
 	}
 	ld.canary.notes, ld.canary.sent = nil, time.Time{}
-	if ld.over != nil || ctx.Err() != nil {
+	if ld.over != nil || !ld.restoring.IsZero() || ctx.Err() != nil {
 		return nil
 	}
 	if len(notes) > canaryLost { // of an absence: only the last ones can be news

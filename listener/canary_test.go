@@ -169,3 +169,24 @@ func TestNoCanaryArrivesWithoutProof(t *testing.T) {
 	eventually(t, func() bool { return len(k.arrived()) > n }, "they arrive again")
 	l.stop()
 }
+
+// Nor while triggers are missing, as in the midst of a restore: the rows that it
+// loads go unrecorded.
+func TestNoCanaryArrivesWithoutTriggers(t *testing.T) {
+	t.Parallel()
+	url := servertest.Postgres(t)
+	install(t, url)
+	db := connect(t, url)
+	exec(t, db, "DROP TRIGGER captured ON events")
+	k := &keeper{recorder: newRecorder()}
+	l := start(t, url, k, every(10*time.Millisecond), func(l *Listener) { l.tune.rules = 20 * time.Millisecond })
+	leads(t, l)
+	exec(t, db, `SELECT icache.record('events'::regclass, 'I', '[{"k": "a"}]')`)
+	eventually(t, func() bool { return k.count("a") == 1 }, "changes arrive")
+	time.Sleep(100 * time.Millisecond)
+	require.Empty(t, k.arrived())
+	exec(t, db, "CREATE TRIGGER captured AFTER INSERT ON events REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION icache.captured()")
+	eventually(t, func() bool { return len(k.arrived()) > 1 }, "they arrive")
+	require.Len(t, k.resetReasons(), 2, "only after everything was reset once more")
+	l.stop()
+}
