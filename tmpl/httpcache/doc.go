@@ -22,14 +22,19 @@
 // incremented since before the handler began that produced the response. ETags are weak: the
 // same ETag means the same content, not the same bytes. They do not tell
 // versions. A response is not cached if its status is not 200, if it sets a
-// cookie, says no-store, varies by a header that is not in [Config.Vary], or if the
-// handler flushes, fails by panicking or writes more than [Config.MaxBytes];
-// it is sent as it is. If Redis fails, the handler answers every request.
+// cookie, says no-store, varies by a header that is not in [Config.Vary], has
+// trailers, or if the handler flushes, hijacks, fails by panicking or writes more
+// than [Config.MaxBytes]; it is sent as it is. A request with Authorization is
+// answered from the cache only if [Config.Vary] names that header or the response
+// is public, s-maxage or must-revalidate (RFC 9111 §3.5). Private responses are
+// kept: the fragment tells whose they are. If Redis fails, the handler answers
+// every request.
 //
-// GET and HEAD are cached, other methods passed through. If-None-Match is compared weakly; Range and
-// If-Range are served from the whole response as RFC 9110 says, so the handler
-// never sees them. Cache-Control, if the handler does not set it,
-// is "private, no-cache": kept, and asked about each time. Cache-Status (RFC
+// GET and HEAD are cached, other methods passed through. If-None-Match is compared
+// weakly, and the other conditions and Range are applied to the whole response as
+// RFC 9110 says, so the handler never sees them; an If-Match or If-Range with the
+// ETag never holds, since it is weak. Cache-Control, if the handler does not set
+// it, is "private, no-cache": kept, and asked about each time. Cache-Status (RFC
 // 9211) tells what happened.
 //
 // # What to take care of

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -48,13 +49,10 @@ func noneMatch(r *http.Request, etag string) bool {
 // notModified answers 304 with the headers that RFC 9110 §15.4.5 asks for, and
 // those that concern caches.
 func notModified(w http.ResponseWriter, h http.Header) {
-	out := w.Header()
-	for name, values := range h {
-		switch name {
-		case "Content-Type", "Content-Length", "Content-Encoding", "Content-Language", "Last-Modified":
-		default:
-			out[name] = values
-		}
+	h = maps.Clone(h)
+	for _, name := range []string{"Content-Type", "Content-Length", "Content-Encoding", "Content-Language", "Last-Modified"} {
+		delete(h, name)
 	}
+	copyHeader(w.Header(), h)
 	w.WriteHeader(http.StatusNotModified)
 }

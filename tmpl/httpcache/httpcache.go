@@ -1,13 +1,12 @@
 package httpcache
 
 import (
-	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/icache-go/icache-agent/icache"
 	"github.com/icache-go/icache-agent/tmpl"
@@ -63,6 +62,7 @@ func New(cfg Config) (*Middleware, error) {
 func (m *Middleware) Handler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Add("Cache-Status", "icache; fwd=method")
 			h.ServeHTTP(w, r)
 			return
 		}
@@ -111,7 +111,7 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, h http.Handle
 func (m *Middleware) identity(r *http.Request) []any {
 	id := []any{"httpcache", m.cfg.Version, m.cfg.Store}
 	if !m.cfg.IgnoreURL {
-		id = append(id, r.Host, r.URL.Path, r.URL.RawQuery)
+		id = append(id, r.Host, r.URL.EscapedPath(), r.URL.RawQuery)
 	}
 	for _, name := range m.cfg.Vary {
 		id = append(id, name, strings.Join(r.Header.Values(name), ", "))
@@ -131,18 +131,18 @@ type exchange struct {
 
 // hit answers with what is known about the current response.
 func (x *exchange) hit(resp *response) {
-	if x.m.cfg.Store || noneMatch(x.r, x.etag()) {
+	if x.m.cfg.Store || x.current(x.etag()) {
 		x.answer(resp, "icache; hit")
 		return
 	}
 	rec := newRecorder(x.w, x.m.cfg.MaxBytes)
-	rec.pass = func() { x.m.unpurgeable(rec.header) }
+	rec.pass = func() { x.m.unpurgeable(rec.sent) }
 	x.h.ServeHTTP(rec, plain(x.r))
-	if rec.passed {
+	fresh := rec.response()
+	if fresh == nil {
 		return
 	}
-	fresh := rec.response()
-	if !x.m.keeps(fresh) {
+	if !x.m.keeps(x.r, fresh) {
 		x.m.unpurgeable(fresh.header)
 		fresh.send(x.w)
 		return
@@ -154,20 +154,27 @@ func (x *exchange) hit(resp *response) {
 
 // miss runs the handler and keeps what it answers.
 func (x *exchange) miss() {
-	ctx := x.block.Context()
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(x.block.Context()))
+	defer cancel(context.Canceled)
+	shared := context.AfterFunc(x.block.Context(), func() { cancel(context.Cause(x.block.Context())) })
 	rec := newRecorder(x.w, x.m.cfg.MaxBytes)
 	rec.pass = func() {
+		// Whoever waits for the response need not until the handler ends,
+		// which may be never, and it goes on for this client alone.
+		if shared() {
+			context.AfterFunc(x.r.Context(), func() { cancel(context.Cause(x.r.Context())) })
+		}
 		icache.NoStore(ctx)
+		x.block.Commit(nil)
 		x.w.Header().Add("Cache-Status", "icache; fwd=miss")
-		x.m.unpurgeable(rec.header)
+		x.m.unpurgeable(rec.sent)
 	}
 	x.h.ServeHTTP(rec, plain(x.r).WithContext(ctx))
-	if rec.passed {
-		x.block.Commit(nil)
+	resp := rec.response()
+	if resp == nil {
 		return
 	}
-	resp := rec.response()
-	if !x.m.keeps(resp) {
+	if !x.m.keeps(x.r, resp) {
 		icache.NoStore(ctx)
 		x.block.Commit(nil)
 		x.m.unpurgeable(resp.header)
@@ -188,12 +195,18 @@ func (x *exchange) miss() {
 
 func (x *exchange) etag() string { return entityTag(x.id, x.block.Event().Version) }
 
+// current reports whether the client holds what has the ETag. If it also sends
+// If-Match, that comes first.
+func (x *exchange) current(etag string) bool {
+	return x.r.Header.Get("If-Match") == "" && noneMatch(x.r, etag)
+}
+
 // answer sends a response of a known version, or 304.
 func (x *exchange) answer(resp *response, status string) {
 	etag := x.etag()
 	x.m.setHeaders(resp.header, x.block.Event().Tokens, etag)
 	resp.header.Add("Cache-Status", status)
-	if noneMatch(x.r, etag) {
+	if x.current(etag) {
 		notModified(x.w, resp.header)
 		return
 	}
@@ -212,15 +225,24 @@ func plain(r *http.Request) *http.Request {
 }
 
 // keeps reports whether a response may be kept for others.
-func (m *Middleware) keeps(resp *response) bool {
+func (m *Middleware) keeps(r *http.Request, resp *response) bool {
 	h := resp.header
-	if resp.status != http.StatusOK || h.Get("Set-Cookie") != "" || h.Get("Content-Range") != "" {
+	if resp.status != http.StatusOK || h.Get("Set-Cookie") != "" || h.Get("Content-Range") != "" || resp.trailers() {
 		return false
 	}
+	// RFC 9111 §3.5.
+	allowed := r.Header.Get("Authorization") == "" || slices.Contains(m.cfg.Vary, "Authorization")
 	for _, directive := range splitList(h.Values("Cache-Control")) {
-		if strings.EqualFold(directive, "no-store") {
+		name, _, _ := strings.Cut(directive, "=")
+		switch strings.ToLower(name) {
+		case "no-store":
 			return false
+		case "public", "s-maxage", "must-revalidate":
+			allowed = true
 		}
+	}
+	if !allowed {
+		return false
 	}
 	for _, name := range splitList(h.Values("Vary")) {
 		if !slices.Contains(m.cfg.Vary, http.CanonicalHeaderKey(name)) {
@@ -262,14 +284,4 @@ func splitList(values []string) []string {
 		}
 	}
 	return list
-}
-
-func (resp *response) serve(w http.ResponseWriter, r *http.Request) {
-	copyHeader(w.Header(), resp.header)
-	if r.Method == http.MethodHead { // ranges are defined for GET only
-		r = r.Clone(r.Context())
-		r.Header.Del("Range")
-	}
-	// It sees to HEAD, Range, If-Range and If-Match.
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(resp.body))
 }

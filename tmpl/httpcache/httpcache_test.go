@@ -199,6 +199,14 @@ func TestNotKept(t *testing.T) {
 			w.(http.Flusher).Flush()
 			fmt.Fprint(w, "y")
 		},
+		"trailer": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Trailer", "X-Sum")
+			fmt.Fprint(w, "x")
+		},
+		"trailer unannounced": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, "x")
+			w.Header().Set(http.TrailerPrefix+"X-Sum", "1")
+		},
 		"no store": func(w http.ResponseWriter, r *http.Request) { icache.NoStore(r.Context()); fmt.Fprint(w, "x") },
 	} {
 		t.Run(name, func(t *testing.T) {

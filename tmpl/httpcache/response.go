@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"strings"
 )
 
 // response is an answer of a handler, whole.
@@ -21,7 +22,7 @@ type stored struct {
 
 func (resp *response) marshal(withBody bool) []byte {
 	// A map of strings cannot fail to be encoded.
-	line, _ := json.Marshal(stored{resp.header})
+	line, _ := json.Marshal(stored{endToEnd(resp.header)})
 	line = append(line, '\n')
 	if withBody {
 		line = append(line, resp.body...)
@@ -48,86 +49,56 @@ func (resp *response) send(w http.ResponseWriter) {
 	_, _ = w.Write(resp.body) // the client has gone
 }
 
-func copyHeader(dst, src http.Header) { maps.Copy(dst, src) }
-
-// recorder keeps what a handler writes. From the limit on, and when the handler flushes, it
-// passes everything on instead.
-type recorder struct {
-	w      http.ResponseWriter
-	header http.Header
-	status int
-	body   bytes.Buffer
-	limit  int
-	pass   func() // called before passing on
-	passed bool
-}
-
-func newRecorder(w http.ResponseWriter, limit int) *recorder {
-	// The handler does not see headers that are set already: those of this
-	// request, such as its number, must not be kept for others.
-	return &recorder{w: w, header: make(http.Header), limit: limit, pass: func() {}}
-}
-
-// Header implements http.ResponseWriter.
-func (rec *recorder) Header() http.Header {
-	if rec.passed {
-		return rec.w.Header()
+// serve writes a response that has an ETag, as far as the client asks for it.
+func (resp *response) serve(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	copyHeader(h, resp.header)
+	if h.Get("Content-Encoding") != "" && h.Get("Content-Type") == "" {
+		h["Content-Type"] = nil // not to be guessed from encoded bytes
 	}
-	return rec.header
+	// Ranges are defined for GET only, and units that are not known have no effect.
+	if r.Method == http.MethodHead || !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+		r = r.Clone(r.Context())
+		r.Header.Del("Range")
+	}
+	modified, _ := http.ParseTime(h.Get("Last-Modified")) // else the zero time, for unknown
+	// It sees to HEAD, Range, If-Range, If-Match and the conditions on times.
+	http.ServeContent(w, r, "", modified, bytes.NewReader(resp.body))
 }
 
-// WriteHeader implements http.ResponseWriter.
-func (rec *recorder) WriteHeader(status int) {
-	switch {
-	case rec.passed:
-		rec.w.WriteHeader(status)
-	case status < 200: // 103 Early Hints is of no use to caches
-		rec.w.WriteHeader(status)
-	case rec.status == 0:
-		rec.status = status
-		rec.header = rec.header.Clone() // later changes have no effect
-	}
-}
-
-func (rec *recorder) Write(p []byte) (int, error) {
-	if rec.passed {
-		return rec.w.Write(p)
-	}
-	rec.WriteHeader(http.StatusOK)
-	if rec.body.Len()+len(p) > rec.limit {
-		if err := rec.passOn(); err != nil {
-			return 0, err
-		}
-		return rec.w.Write(p)
-	}
-	return rec.body.Write(p)
-}
-
-// Flush implements http.Flusher, for handlers that stream.
-func (rec *recorder) Flush() { _ = rec.FlushError() }
-
-// FlushError is Flush for http.ResponseController.
-func (rec *recorder) FlushError() error {
-	if !rec.passed {
-		rec.WriteHeader(http.StatusOK)
-		if err := rec.passOn(); err != nil {
-			return err
+// trailers reports whether the handler has set headers that follow the body.
+func (resp *response) trailers() bool {
+	for name := range resp.header {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			return true
 		}
 	}
-	return http.NewResponseController(rec.w).Flush()
+	return false
 }
 
-func (rec *recorder) passOn() error {
-	rec.pass()
-	rec.passed = true
-	copyHeader(rec.w.Header(), rec.header)
-	rec.w.WriteHeader(rec.status)
-	_, err := rec.w.Write(rec.body.Bytes())
-	return err
+// endToEnd returns the headers without those that concern one connection, which
+// must not be kept: RFC 9111 §3.1.
+func endToEnd(h http.Header) http.Header {
+	kept := maps.Clone(h)
+	for _, name := range splitList(h.Values("Connection")) {
+		kept.Del(name)
+	}
+	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Connection", "Transfer-Encoding", "Upgrade"} {
+		kept.Del(name)
+	}
+	return kept
 }
 
-func (rec *recorder) response() *response {
-	rec.WriteHeader(http.StatusOK)
-	rec.header.Del("Content-Length") // told again when it is served
-	return &response{status: rec.status, header: rec.header, body: rec.body.Bytes()}
+// copyHeader sets the headers of a response in place of those that are set
+// already. Lists, to which what is around this cache may have added before,
+// are added to.
+func copyHeader(dst, src http.Header) {
+	for name, values := range src {
+		switch name {
+		case "Link", "Server-Timing", "Set-Cookie", "Vary":
+			dst[name] = append(dst[name], values...)
+		default:
+			dst[name] = values
+		}
+	}
 }
