@@ -96,7 +96,11 @@ func (c *Cache) readMany(ctx context.Context, fragments []*Fragment) ([]lookup, 
 			known[j], ok = v, ok && found
 		}
 		f.plan.remember(c, l.entry.extra)
-		if l.finish(f.fc, known, ok); l.current {
+		shared := l.entry.compressor == compressNone
+		if l.finish(f.fc, known, ok); l.current && c.payloads != nil {
+			if shared { // or else the smallest payload would keep the whole reply in memory
+				l.entry.payload = slices.Clone(l.entry.payload)
+			}
 			c.payloads.set(f.plan.name, l.entry)
 		}
 	}

@@ -85,7 +85,7 @@ func (a *ahead) lookup(ctx context.Context, c *Cache, p *plan, fc *fetchConfig) 
 	if a.cache == nil {
 		a.cache = c
 	}
-	if a.cache != c {
+	if a.cache != c || len(a.have) >= maxTrail && a.have[p.name] == nil { // no page, but a context that lasts
 		a.mu.Unlock()
 		return c.lookupAlone(ctx, p, fc)
 	}
@@ -140,7 +140,7 @@ func (a *ahead) use(r *read, p *plan, fc *fetchConfig, l *lookup) {
 		if l.entry != nil {
 			item.size = len(l.entry.payload)
 		}
-		a.trail.add(item)
+		a.cache.trails.add(a.trail, item)
 		r.used = true
 		a.used++
 		a.idle--
@@ -219,8 +219,10 @@ func (a *ahead) read(ctx context.Context, c *Cache, items []trailItem) (lookup, 
 
 // trail is the fragments that were used on one page, in order.
 type trail struct {
-	mu    sync.Mutex
-	items []trailItem
+	mu      sync.Mutex
+	items   []trailItem
+	keys    []trailKey // under which it was remembered
+	holders int        // how many of them it still is under
 }
 
 type trailItem struct {
@@ -229,12 +231,45 @@ type trailItem struct {
 	size int // of the payload when it was last seen
 }
 
-func (t *trail) add(item trailItem) {
+// add reports whether the trail is now so much longer that it is to be weighed.
+func (t *trail) add(item trailItem) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.items) < maxTrail {
-		t.items = append(t.items, item)
+	if len(t.items) == maxTrail {
+		return false
 	}
+	t.items = append(t.items, item)
+	return powerOfTwo(len(t.items))
+}
+
+func (t *trail) hold(key trailKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.holders++
+	if len(t.keys) < maxTrail {
+		t.keys = append(t.keys, key)
+	}
+}
+
+// drop is the opposite of hold. It reports whether those that are left weigh
+// so much more that they are to be weighed.
+func (t *trail) drop() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.holders--
+	return powerOfTwo(t.holders)
+}
+
+func powerOfTwo(n int) bool { return n > 0 && n&(n-1) == 0 }
+
+// share is what each of its keys weighs for it.
+func (t *trail) share() int {
+	if t == nil {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.items) / max(t.holders, 1)
 }
 
 // list returns the items so far.
@@ -264,16 +299,40 @@ func (ts *trails) swap(key trailKey, now *trail) past {
 		ts.c = otter.Must(&otter.Options[trailKey, past]{
 			MaximumWeight: maxTrailItems,
 			Weigher: func(_ trailKey, p past) uint32 {
-				// The last has just begun and will be like the one before.
-				return uint32(1 + 2*len(p.before.list()))
+				// The last may have just begun and will be like the one before.
+				before := p.before.share()
+				return uint32(1 + before + max(before, p.last.share()))
 			},
 		})
 	})
 	h, _ := ts.c.GetIfPresent(key)
 	if h.last != now {
+		now.hold(key)
 		ts.c.Set(key, past{last: now, before: h.last})
+		if h.before != nil && h.before.drop() {
+			ts.weigh(h.before)
+		}
 	}
 	return h
+}
+
+// add adds to a trail.
+func (ts *trails) add(t *trail, item trailItem) {
+	if t.add(item) {
+		ts.weigh(t)
+	}
+}
+
+// weigh tells the cache what the keys of a trail weigh by now.
+func (ts *trails) weigh(t *trail) {
+	t.mu.Lock()
+	keys := t.keys
+	t.mu.Unlock()
+	for _, key := range keys {
+		if h, ok := ts.c.GetIfPresent(key); ok && (h.last == t || h.before == t) {
+			ts.c.Set(key, h)
+		}
+	}
 }
 
 // after returns what was used together with p the last time, and also the time
