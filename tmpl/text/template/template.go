@@ -140,12 +140,15 @@ func (t *Template) ExecuteTemplate(w io.Writer, name string, data any) error {
 // [tmpl.WithObserver], and report their tokens to what collects them.
 func (t *Template) ExecuteContext(ctx context.Context, w io.Writer, data any) error {
 	if !t.set.Defined(t.name) {
-		return fmt.Errorf("template: %q is an incomplete or empty template", t.name)
+		return fmt.Errorf("template: %s: %q is an incomplete or empty template", t.name, t.name)
 	}
 	return t.set.Execute(ctx, w, t.name, data)
 }
 
 // ExecuteTemplateContext is ExecuteContext of the template with the given name.
 func (t *Template) ExecuteTemplateContext(ctx context.Context, w io.Writer, name string, data any) error {
+	if !t.set.Defined(name) {
+		return fmt.Errorf("template: no template %q associated with template %q", name, t.name)
+	}
 	return t.set.Execute(ctx, w, name, data)
 }

@@ -153,7 +153,7 @@ func TestExecutionLikeStandard(t *testing.T) {
 			require.Equal(t, errors.Is(wantErr, boom), errors.Is(gotErr, boom))
 		}
 	}
-	require.EqualError(t, template.New("empty").Execute(io.Discard, nil), `template: "empty" is an incomplete or empty template`)
+	require.EqualError(t, template.New("empty").Execute(io.Discard, nil), `template: empty: "empty" is an incomplete or empty template`)
 	require.EqualError(t, stdtemplate.New("empty").Execute(io.Discard, nil), `template: empty: "empty" is an incomplete or empty template`)
 }
 
