@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/icache-go/icache-agent v0.0.0
 	github.com/stretchr/testify v1.12.1
+	pgregory.net/rapid v1.3.0
 )
 
 require (

@@ -170,6 +170,8 @@ func TestTag(t *testing.T) {
 		require.Equal(t, []string{"fails: skipped", "fails: miss"}, events.Outcomes())
 	})
 
+	t.Run("differential", func(t *testing.T) { differential(t, set) })
+
 	t.Run("without a context", func(t *testing.T) {
 		out, err := parse(t, `{% icache 'bare' %}x{% endicache %}`).Execute(nil)
 		require.NoError(t, err)
