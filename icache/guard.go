@@ -12,8 +12,8 @@ import (
 // the database to Redis; when it is stopped, stuck or cut off, the lease lapses
 // and every Fetch computes, or does so after the time that [GuardServe] grants.
 // So no fragment is served later than the lease's time to live, redis.lease in
-// the agent's config, after the commit that outdated it. The lease is read in
-// the same round trip as the tokens.
+// the agent's config, after the commit that outdated it; under [ReadAhead] it
+// may be a second later. The lease is read in the same round trip as the tokens.
 //
 // It takes an agent that grants a lease; without one nothing is ever served
 // from the cache. docs/reliability.md derives the bound.
