@@ -141,7 +141,8 @@ func tail(n outbox.Names, relation, op, keys, otherwise string) string {
 // recordBody returns the body of record(), which does all that may have to be
 // done for a change: it writes the row, unless the outbox is full, and rings. It
 // does not always look whether it is full: that takes dozens of system calls,
-// more time than all the rest.
+// more time than all the rest. And it takes locks on both tables, of which the
+// one that is not in use may be locked for a moment by a rotation.
 func recordBody(n outbox.Names, sizeLimit int64) string {
 	return strings.NewReplacer(
 		"@overflow", literal(n.Overflow())+"::regclass",
@@ -153,10 +154,19 @@ func recordBody(n outbox.Names, sizeLimit int64) string {
 		"@outbox1", n.Outbox(1),
 		"@key", fmt.Sprint(n.DoorbellKey()),
 		"@channel", literal(n.Channel()),
-	).Replace(`BEGIN
+	).Replace(`DECLARE
+  icache_full boolean := false;
+BEGIN
+  IF random() < 0.1 THEN
+    BEGIN
+      icache_full := pg_total_relation_size(@size0) + pg_total_relation_size(@size1) > @limit;
+    EXCEPTION WHEN OTHERS THEN
+      NULL; -- a table is being emptied, and lock_timeout is short: never fail the statement for that
+    END;
+  END IF;
   IF pg_sequence_last_value(@overflow) = 1 THEN
     NULL; -- the agent is too far behind and will start over: nothing more is kept for it
-  ELSIF random() < 0.1 AND pg_total_relation_size(@size0) + pg_total_relation_size(@size1) > @limit THEN
+  ELSIF icache_full THEN
     PERFORM setval(@overflow, 1);
   ELSIF pg_sequence_last_value(@active) = 1 THEN
     INSERT INTO @outbox1 (relation, op, keys) VALUES (record.relation, record.op, record.keys);

@@ -140,3 +140,20 @@ func TestBulkStatement(t *testing.T) {
 	require.Equal(t, []row{{"big", "U", `{"genre":"3"}`}}, b.took(`UPDATE big SET v = CASE WHEN id = 150003 THEN 2 ELSE v END`))
 	require.Equal(t, []row{{"big", "D", all}}, b.took(`DELETE FROM big`))
 }
+
+// TestLockTimeout: a statement does not wait for the table that is not in use,
+// which a rotation may have locked, in vain.
+func TestLockTimeout(t *testing.T) {
+	t.Parallel()
+	b := setup(t, films, filmRule())
+	other := b.connect()
+	_, err := other.Exec(b.ctx, `BEGIN; LOCK TABLE icache.outbox_1 IN ACCESS EXCLUSIVE MODE`)
+	require.NoError(t, err)
+	b.exec(`SET lock_timeout = '1ms'`)
+	for range 100 { // of two rows each, so that all go through record(), which looks at the size one time in ten
+		b.exec(`UPDATE films SET seen = seen + 1 WHERE id < 3`)
+	}
+	var rows int
+	require.NoError(t, b.conn.QueryRow(b.ctx, `SELECT count(*) FROM icache.outbox_0`).Scan(&rows))
+	require.Equal(t, 100, rows)
+}
