@@ -185,6 +185,23 @@ func TestReadAheadIsFresh(t *testing.T) {
 	require.Equal(t, []int{3, 3}, p.made)
 }
 
+// Under WithLegacyCounters nothing but the scan increments.
+func TestReadAheadSeesIncrAll(t *testing.T) {
+	t.Parallel()
+	c, _ := newCache(t, WithLegacyCounters())
+	p := &page{t: t, c: c}
+	require.NoError(t, c.Incr(t.Context(), "movie:1", "movie:2"))
+	p.get(1, 2)
+	p.get(1, 2)
+	ctx := ReadAhead(t.Context(), "")
+	p.made = nil
+	p.row(ctx, 1)
+	_, err := c.IncrAll(ctx)
+	require.NoError(t, err)
+	p.row(ctx, 2)
+	require.Equal(t, []int{2}, p.made)
+}
+
 // What was read ahead may be older than what the fragment around it has learned
 // of the same token meanwhile: the older value counts.
 func TestReadAheadWithinFragment(t *testing.T) {

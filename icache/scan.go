@@ -72,6 +72,9 @@ func (c *Cache) scan(ctx context.Context, glob string, wanted func(token string)
 			}
 		}
 	})
+	if c.cfg.legacy { // otherwise the increment of the group or generation counts, which all readers here know
+		c.stats.incrs.Add(uint64(n.Load()))
+	}
 	return int(n.Load()), err
 }
 
