@@ -1,7 +1,7 @@
 // Package tmpl caches pieces of pages: the template tag {% icache %} of the
 // Python original, at home in Go.
 //
-//	{{icache "movies-personal-rating" "movies" .User.ID}} … expensive … {{endicache}}
+//	{{icache "movies-personal-rating" "movies" (printf "user:%d" .User.ID)}} … expensive … {{endicache}}
 //
 // The tag lives in two packages that take the place of the standard library's
 // in an import, [github.com/icache-go/icache-agent/tmpl/html/template] and

@@ -1,6 +1,6 @@
 // Package template is html/template with a cache in it:
 //
-//	{{icache "movies-personal-rating" "movies" .User.ID}} … expensive … {{endicache}}
+//	{{icache "movies-personal-rating" "movies" (printf "user:%d" .User.ID)}} … expensive … {{endicache}}
 //
 // It has the API of html/template, so moving over means importing this package
 // instead and naming the cache:

@@ -1,6 +1,6 @@
 // Package template is text/template with a cache in it:
 //
-//	{{icache "digest-mail" "movies" .User.ID}} … expensive … {{endicache}}
+//	{{icache "digest-mail" "movies" (printf "user:%d" .User.ID)}} … expensive … {{endicache}}
 //
 // It has the API of text/template, so moving over means importing this package
 // instead and naming the cache:
