@@ -209,7 +209,7 @@ func (d staleDesign) call(w staleWorld, i int, try func(bool, func(*staleWorld))
 func (d staleDesign) run() (bad string, states int) {
 	for a := range staleCallers {
 		for b := range a {
-			n := 0
+			var n int
 			if bad, n = d.pair(a, b); bad != "" {
 				return bad, states + n
 			}

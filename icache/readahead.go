@@ -123,7 +123,7 @@ func (r *read) trusted(c *Cache) bool {
 		return false
 	}
 	now := time.Now()
-	return now.Sub(r.at) < aheadFor && !(r.look.current && r.look.entry.expired(now))
+	return now.Sub(r.at) < aheadFor && (!r.look.current || !r.look.entry.expired(now))
 }
 
 func (r *read) keep(l lookup, at time.Time, incrs uint64) {

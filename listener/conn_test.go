@@ -2,6 +2,7 @@ package listener
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -108,7 +109,7 @@ func newSharer(t *testing.T, url string) *sharer {
 			}
 			s.wg.Go(func() {
 				defer c.Close()
-				if err := s.serve(c, url); err != nil && err != io.EOF && !strings.Contains(err.Error(), "closed") {
+				if err := s.serve(c, url); err != nil && !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "closed") {
 					t.Logf("pooler: %v", err)
 				}
 			})

@@ -2,6 +2,7 @@ package listener
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -185,7 +186,7 @@ func (p *proxy) forward(dst, src net.Conn) {
 		}
 		if err != nil {
 			dst.Close()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return
 			}
 			return

@@ -267,7 +267,7 @@ func (ld *leader) rest(ctx context.Context) error {
 		return nil
 	}
 	for !ld.rung && ctx.Err() == nil && !ld.stopped {
-		d := ld.due().Sub(time.Now())
+		d := time.Until(ld.due())
 		if d <= 0 {
 			break
 		}

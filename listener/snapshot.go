@@ -93,7 +93,7 @@ func (s snapshot) equal(o snapshot) bool { return s.xmax == o.xmax && slices.Equ
 //
 // With last beyond every id in now (^uint64(0) stands for that), the result is
 // now itself.
-func (prev snapshot) through(now snapshot, last uint64) snapshot {
+func (prev snapshot) through(now snapshot, last uint64) snapshot { //nolint:revive // named as in the proof
 	if last >= now.xmax-1 && now.xmax >= prev.xmax {
 		return now
 	}

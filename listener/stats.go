@@ -8,6 +8,7 @@ import (
 // State is what a listener is doing.
 type State string
 
+// The states of a listener.
 const (
 	StateStopped    State = "stopped"     // Run is not running
 	StateConnecting State = "connecting"  // no connection to Postgres

@@ -1,7 +1,6 @@
 package mapping_test
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -101,7 +100,7 @@ func TestCompile_Errors(t *testing.T) {
 	}, lines)
 
 	var syntax *mapping.SyntaxError
-	require.True(t, errors.As(err, &syntax))
+	require.ErrorAs(t, err, &syntax)
 }
 
 func TestCompile_ErrorsWithoutPositions(t *testing.T) {

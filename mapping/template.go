@@ -130,9 +130,9 @@ const Generation = "*"
 // Group returns the group token of a token, the text before its first colon
 // with ":*": movie:* for movie:42. A token without a colon has none.
 func Group(token string) (string, bool) {
-	i := strings.IndexByte(token, ':')
-	if i < 0 {
+	group, _, ok := strings.Cut(token, ":")
+	if !ok {
 		return "", false
 	}
-	return token[:i] + ":*", true
+	return group + ":*", true
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/icache-go/icache-agent/mapping"
 )
@@ -123,14 +124,14 @@ func (p *projection) rowOps() []mapping.Op {
 
 // rowOp returns the operation to record: one that the rule covers.
 func (p *projection) rowOp() string {
-	var cases string
+	var cases strings.Builder
 	for _, op := range p.rowOps() {
 		if !p.rule.Covers(op) {
-			cases += fmt.Sprintf("WHEN '%c' THEN 'U' ", byte(op))
+			fmt.Fprintf(&cases, "WHEN '%c' THEN 'U' ", byte(op))
 		}
 	}
-	if cases == "" {
+	if cases.Len() == 0 {
 		return `left(TG_OP, 1)::"char"`
 	}
-	return `(CASE left(TG_OP, 1) ` + cases + `ELSE left(TG_OP, 1) END)::"char"`
+	return `(CASE left(TG_OP, 1) ` + cases.String() + `ELSE left(TG_OP, 1) END)::"char"`
 }

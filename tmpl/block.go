@@ -3,6 +3,7 @@ package tmpl
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/icache-go/icache-agent/icache"
 )
@@ -57,7 +58,7 @@ func Begin(ctx context.Context, c *icache.Cache, f Fragment) (*Block, error) {
 		return nil, err
 	}
 	b := &Block{ctx: ctx}
-	opts := append(f.Options[:len(f.Options):len(f.Options)], icache.Vary(id.text))
+	opts := append(slices.Clip(f.Options), icache.Vary(id.text))
 	if observe := observer(ctx); observe != nil {
 		b.report = &report{ctx: ctx, observe: observe, cache: c, name: f.Name, tokens: id.tokens, opts: opts}
 		b.ctx = deeper(ctx)

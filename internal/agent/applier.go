@@ -275,7 +275,7 @@ func (a *applier) acknowledged(b *batch) {
 // discard forgets what was not acknowledged; the listener will apply it again.
 func (a *applier) discard() {
 	if a.flight != nil {
-		<-a.flight
+		<-a.flight //nolint:errcheck // it is not acknowledged, whatever it says
 		a.flight = nil
 		a.flying.reset()
 		a.spare, a.flying = a.flying, nil

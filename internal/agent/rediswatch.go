@@ -98,7 +98,7 @@ func (w *redisWatch) check(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, 2*w.every+time.Second)
 	nodes, err := redisNodes(asking, w.rdb)
 	cancel()
-	if err != nil && context.Cause(ctx) == context.Canceled {
+	if err != nil && errors.Is(context.Cause(ctx), context.Canceled) {
 		return err
 	}
 	identity, version := identityOf(nodes)

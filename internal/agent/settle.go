@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,8 +75,8 @@ func newSettler(cache bumper, s *standbys, m *metrics, log *slog.Logger) *settle
 // open returns the set that takes tokens now.
 func (s *settler) open(d delay) *wait {
 	now := time.Now() // under the lock: what ready has seen closed is not written to again
-	for i := len(s.waits) - 1; i >= 0; i-- {
-		if w := s.waits[i]; w.delay == d && now.Before(w.closed) {
+	for _, w := range slices.Backward(s.waits) {
+		if w.delay == d && now.Before(w.closed) {
 			return w
 		}
 	}

@@ -70,7 +70,7 @@ func (s *standbys) warn(ctx context.Context, err error) {
 		return
 	}
 	s.warned = time.Now()
-	s.log.WarnContext(ctx, "agent: cannot tell whether the standbys have replayed a change, second bumps wait", "error", err, "at most", settleReplicasMax)
+	s.log.WarnContext(ctx, "agent: cannot tell whether the standbys have replayed a change, second bumps wait", "error", err, "at_most", settleReplicasMax)
 }
 
 func (s *standbys) close(ctx context.Context) {

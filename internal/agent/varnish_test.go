@@ -39,7 +39,7 @@ func startVarnish(t *testing.T, app string) (url string) {
 	require.NoError(t, err)
 	text := strings.NewReplacer(`.host = "127.0.0.1";`, `.host = "`+host+`";`, `.port = "8080";`, `.port = "`+port+`";`).Replace(string(vcl))
 	require.NotEqual(t, string(vcl), text)
-	dir, err := os.MkdirTemp("", "varnish") // shorter than that of the test: a socket is in it
+	dir, err := os.MkdirTemp("", "varnish") //nolint:usetesting // shorter than that of the test: a socket is in it
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	file := filepath.Join(dir, "icache.vcl")

@@ -54,7 +54,7 @@ func (c *Cloudflare) send(ctx context.Context, what map[string]any) error {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.Token)
-	resp, answer, err := do(ctx, c.Client, req, c.Token)
+	resp, answer, err := do(ctx, c.Client, req, c.Token) //nolint:bodyclose // do has closed it
 	if err != nil {
 		return err
 	}

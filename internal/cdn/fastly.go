@@ -55,6 +55,6 @@ func (f *Fastly) send(ctx context.Context, what, body string, soft bool) error {
 	if soft {
 		req.Header.Set("Fastly-Soft-Purge", "1")
 	}
-	_, _, err = do(ctx, f.Client, req, f.Token)
+	_, _, err = do(ctx, f.Client, req, f.Token) //nolint:bodyclose // do has closed it
 	return err
 }

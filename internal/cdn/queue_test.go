@@ -2,6 +2,7 @@ package cdn
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -111,9 +112,7 @@ func (m *model) endSave(t *rapid.T) {
 	for _, key := range r.gone {
 		delete(m.table, key)
 	}
-	for key, since := range r.put {
-		m.table[key] = since
-	}
+	maps.Copy(m.table, r.put)
 	m.check(t) // a crash right after the commit
 	m.written(r)
 }
@@ -140,13 +139,9 @@ func (m *model) others(t *rapid.T) {
 // in the table, or the cursor is behind it.
 func (m *model) check(t *rapid.T) {
 	all := map[string]time.Time{}
-	for token, at := range m.stale {
-		all[token] = at
-	}
+	maps.Copy(all, m.stale)
 	if m.flying != nil {
-		for token, at := range m.flying.covers {
-			all[token] = at
-		}
+		maps.Copy(all, m.flying.covers)
 	}
 	oldest := m.oldest()
 	for token, at := range all {
@@ -185,9 +180,7 @@ func (m *model) drain(t *rapid.T) {
 		for _, key := range r.gone {
 			delete(m.table, key)
 		}
-		for key, since := range r.put {
-			m.table[key] = since
-		}
+		maps.Copy(m.table, r.put)
 		m.written(r)
 	}
 	n, _ := m.waits()

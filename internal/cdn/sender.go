@@ -13,11 +13,11 @@ import (
 
 const (
 	// gather is for how long keys are collected to be purged together.
-	gather      = 20 * time.Millisecond
-	pauseMin    = 500 * time.Millisecond // after a failure; doubles with each
-	pauseMax    = time.Minute
-	retryMax    = 15 * time.Minute // however long a sink wants to be left alone
-	failedAgain = time.Minute      // how often a failure that lasts is logged
+	gather       = 20 * time.Millisecond
+	pauseFirst   = 500 * time.Millisecond // after a failure; doubles with each
+	pauseLongest = time.Minute
+	retryLongest = 15 * time.Minute // however long a sink wants to be left alone
+	failedAgain  = time.Minute      // how often a failure that lasts is logged
 )
 
 // sender purges what is outstanding at one sink.
@@ -147,10 +147,10 @@ func (s *sender) succeeded(ctx context.Context, keys int) {
 }
 
 func (s *sender) failed(ctx context.Context, err error) time.Duration {
-	s.pause = min(max(2*s.pause, pauseMin), pauseMax)
+	s.pause = min(max(2*s.pause, pauseFirst), pauseLongest)
 	pause := s.pause - s.pause/4 + rand.N(s.pause/2)
 	if e, ok := errors.AsType[*Error](err); ok {
-		pause = max(pause, min(e.RetryAfter, retryMax))
+		pause = max(pause, min(e.RetryAfter, retryLongest))
 	}
 	pending, _ := s.queue.waits()
 	s.mu.Lock()

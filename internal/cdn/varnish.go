@@ -54,7 +54,7 @@ func (v *Varnish) Purge(ctx context.Context, keys []string) error {
 		name = "Xkey-Softpurge"
 	}
 	req.Header.Set(name, strings.Join(keys, httpcache.Varnish.Separator))
-	resp, _, err := do(ctx, v.Client, req, "")
+	resp, _, err := do(ctx, v.Client, req, "") //nolint:bodyclose // do has closed it
 	if err != nil {
 		return err
 	}

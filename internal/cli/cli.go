@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 
@@ -111,8 +112,7 @@ func usageErrorf(format string, args ...any) error {
 }
 
 func exitCode(err error) int {
-	var e *exitError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
 	}
 	if isConfigError(err) || strings.HasPrefix(err.Error(), "unknown command") {
@@ -167,8 +167,8 @@ func levelOf(name string) (slog.Level, error) {
 
 // getenv looks up a variable in the environment that was passed in.
 func (a *app) getenv(name string) string {
-	for i := len(a.env) - 1; i >= 0; i-- {
-		if v, ok := strings.CutPrefix(a.env[i], name+"="); ok {
+	for _, set := range slices.Backward(a.env) {
+		if v, ok := strings.CutPrefix(set, name+"="); ok {
 			return v
 		}
 	}

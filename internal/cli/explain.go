@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -283,9 +284,7 @@ func tokenValues(ctx context.Context, cfg *config.Config, tokens []string) (map[
 		if err != nil {
 			return nil, err
 		}
-		for t, v := range some {
-			values[t] = v
-		}
+		maps.Copy(values, some)
 	}
 	return values, nil
 }

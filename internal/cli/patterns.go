@@ -34,7 +34,7 @@ func expanded(ctx context.Context, cfg *config.Config, log *slog.Logger) ([]mapp
 		rules, notes, err := expandOnce(ctx, cfg)
 		if err == nil {
 			for _, n := range notes {
-				log.WarnContext(ctx, "agent: config: "+n)
+				log.WarnContext(ctx, "agent: config", "warning", n)
 			}
 			return rules, nil
 		}

@@ -23,7 +23,7 @@ func (a *app) loader(opts config.Options, started *config.Config, log *slog.Logg
 			return nil, err
 		}
 		for _, w := range warnings {
-			log.WarnContext(ctx, "agent: config: "+w)
+			log.WarnContext(ctx, "agent: config", "warning", w)
 		}
 		loaded := &agent.Loaded{Rules: cfg.Rules(), Restart: config.NeedRestart(started, cfg), Discover: len(cfg.Patterns()) > 0}
 		if len(cfg.Patterns()) > 0 {
@@ -34,7 +34,7 @@ func (a *app) loader(opts config.Options, started *config.Config, log *slog.Logg
 				return nil, laterIfAway(err)
 			}
 			for _, n := range notes {
-				log.WarnContext(ctx, "agent: config: "+n)
+				log.WarnContext(ctx, "agent: config", "warning", n)
 			}
 		}
 		return loaded, nil

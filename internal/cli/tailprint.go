@@ -42,9 +42,9 @@ func (a *app) eventText(c colours) func(agent.Event, []byte) error {
 		default:
 			return written(fmt.Fprintf(a.stdout, "%s %s%s: everything is outdated%s %s\n", at, c.red, printable(e.Kind), c.reset, printable(e.Reason)))
 		}
-		tokens := make([]string, len(e.Tokens))
-		for i, t := range e.Tokens {
-			tokens[i] = printable(t)
+		tokens := make([]string, 0, len(e.Tokens)+1)
+		for _, t := range e.Tokens {
+			tokens = append(tokens, printable(t))
 		}
 		if e.More > 0 {
 			tokens = append(tokens, fmt.Sprintf("… and %d more", e.More))

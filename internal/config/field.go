@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -171,10 +172,8 @@ func durationHint(number string) string {
 
 // check returns what is wrong with a value that a field's enum does not list.
 func (f *field) check(value string) *mapping.Error {
-	for _, v := range f.enum {
-		if v == value {
-			return nil
-		}
+	if slices.Contains(f.enum, value) {
+		return nil
 	}
 	hint := suggest.DidYouMean(value, f.enum)
 	if hint == "" {

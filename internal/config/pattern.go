@@ -68,11 +68,10 @@ func splitPattern(text string) (schema, name string, err *mapping.Error) {
 		}
 		return t.Schema, t.Name, nil
 	}
-	prefix := ""
 	name = text
 	if i := strings.LastIndexByte(text, '.'); i >= 0 {
-		prefix, name = text[:i], text[i+1:]
-		t, err := mapping.ParseTableName(prefix + ".x")
+		name = text[i+1:]
+		t, err := mapping.ParseTableName(text[:i] + ".x")
 		if err != nil {
 			return "", "", fail(err)
 		}

@@ -20,10 +20,10 @@ func (s *site) picture(engine string) (list, rendered string) {
 	s.Helper()
 	resp, body := s.get("/gallery/picture?engine=" + url.QueryEscape(engine))
 	require.Equal(s, http.StatusOK, resp.status, body)
-	for _, name := range strings.Fields(resp.header.Get(headerRendered)) {
+	for name := range strings.FieldsSeq(resp.header.Get(headerRendered)) {
 		require.Contains(s, body, `data-fragment="`+name+`" data-made="miss"`)
 	}
-	require.Equal(s, strings.Count(body, `data-made="miss"`), len(strings.Fields(resp.header.Get(headerRendered))))
+	require.Len(s, strings.Fields(resp.header.Get(headerRendered)), strings.Count(body, `data-made="miss"`))
 	_, list, _ = strings.Cut(body, "<ol")
 	list, _, _ = strings.Cut(list, "</ol>")
 	list = regexp.MustCompile(` data-made="\w+"`).ReplaceAllString(list, "")

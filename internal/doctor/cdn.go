@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/icache-go/icache-agent/internal/cdn"
 )
@@ -18,12 +19,12 @@ func (p *patient) cdn(ctx context.Context) {
 		}
 		hint := "check that it is up and reachable from here, and what the proxy variables (HTTPS_PROXY, NO_PROXY) say"
 		if e, answered := errors.AsType[*cdn.Error](err); answered {
-			switch {
-			case e.Status == 401 || e.Status == 403:
+			switch e.Status {
+			case http.StatusUnauthorized, http.StatusForbidden:
 				hint = "check the token and what it may do: Fastly purge_select, Cloudflare Cache Purge; for Varnish the list of purgers in its VCL"
-			case e.Status == 404:
+			case http.StatusNotFound:
 				hint = "check the id of the service or zone"
-			case e.Status == 429:
+			case http.StatusTooManyRequests:
 				hint = "write a lower rate"
 			}
 		}

@@ -266,7 +266,7 @@ func startBouncer(t *testing.T, path, target, mode string) int {
 	require.NoError(t, err)
 	port := ln.Addr().(*net.TCPAddr).Port
 	require.NoError(t, ln.Close())
-	dir, err := os.MkdirTemp("", "icache-bouncer-")
+	dir, err := os.MkdirTemp("", "icache-bouncer-") //nolint:usetesting // another user reads it
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	ini := filepath.Join(dir, "pgbouncer.ini")

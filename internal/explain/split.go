@@ -224,7 +224,7 @@ func (l *lexer) skipDollar() error {
 	for end < len(l.sql) && isWord(l.sql[end]) {
 		end++
 	}
-	isTag := end < len(l.sql) && l.sql[end] == '$' && !('0' <= l.sql[start+1] && l.sql[start+1] <= '9')
+	isTag := end < len(l.sql) && l.sql[end] == '$' && (l.sql[start+1] < '0' || '9' < l.sql[start+1])
 	if !isTag {
 		l.i++
 		return nil

@@ -3,6 +3,7 @@ package soak
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -127,7 +128,7 @@ func (c *Check) shows(ctx context.Context, server int, generation *string, i int
 	commit := pipe.Exists(ctx, c.key(commitToken(i, n)))
 	row := pipe.Exists(ctx, c.key(rowToken(i)))
 	now := pipe.Get(ctx, c.key(icache.Generation))
-	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return false
 	}
 	if now.Err() == nil {

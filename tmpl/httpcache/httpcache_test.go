@@ -182,7 +182,7 @@ func TestNotKept(t *testing.T) {
 	t.Parallel()
 	cache := tmpltest.Cache(t)
 	for name, serve := range map[string]http.HandlerFunc{
-		"status": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404); fmt.Fprint(w, "x") },
+		"status": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNotFound); fmt.Fprint(w, "x") },
 		"cookie": func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Set-Cookie", "a=b"); fmt.Fprint(w, "x") },
 		"no-store": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "private, No-Store")

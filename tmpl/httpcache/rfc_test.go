@@ -105,7 +105,7 @@ func TestAuthorization(t *testing.T) {
 		require.Equal(t, tc.kept, s.runs == 1, tc)
 		if !tc.kept || tc.vary != nil {
 			require.Equal(t, "Bearer b", body(t, s.get(t, "/", "Authorization: Bearer b")))
-			require.Equal(t, "", body(t, s.get(t, "/")))
+			require.Empty(t, body(t, s.get(t, "/")))
 		}
 	}
 }
@@ -160,7 +160,7 @@ func serve(t *testing.T, s *site) *httptest.Server {
 	return server
 }
 
-func fetch(t *testing.T, ctx context.Context, url string) (*http.Response, error) {
+func fetch(ctx context.Context, t *testing.T, url string) (*http.Response, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	require.NoError(t, err)
@@ -190,7 +190,7 @@ func TestStreams(t *testing.T) {
 		var ctx context.Context
 		ctx, stop[i] = context.WithCancel(t.Context())
 		defer stop[i]()
-		resp, err := fetch(t, ctx, server.URL)
+		resp, err := fetch(ctx, t, server.URL)
 		require.NoError(t, err, "the first one still streams")
 		defer resp.Body.Close()
 		<-begun
@@ -220,7 +220,7 @@ func TestHijack(t *testing.T) {
 	}
 	server := serve(t, s)
 	for range 2 {
-		resp, err := fetch(t, t.Context(), server.URL)
+		resp, err := fetch(t.Context(), t, server.URL)
 		require.NoError(t, err)
 		require.Equal(t, "taken", body(t, resp))
 		require.NoError(t, resp.Body.Close())
@@ -247,7 +247,7 @@ func TestInterimResponsesAndTrailers(t *testing.T) {
 			return nil
 		},
 	})
-	resp, err := fetch(t, ctx, server.URL)
+	resp, err := fetch(ctx, t, server.URL)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, []string{"103 [</a.css>; rel=preload]"}, hints)

@@ -96,7 +96,7 @@ func TestAllowed(t *testing.T) {
 			t.Parallel()
 			page := b.parse(t, tt.text)
 			for range 2 {
-				require.Equal(t, tt.want, execute(t, t.Context(), page, []int{1, 2}))
+				require.Equal(t, tt.want, execute(t.Context(), t, page, []int{1, 2}))
 			}
 		})
 	}

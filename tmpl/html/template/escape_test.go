@@ -105,14 +105,14 @@ func TestEscaping(t *testing.T) {
 			require.NoError(t, err, withoutTag(text))
 			require.NotContains(t, withoutTag(text), "icache")
 
-			uncached := execute(t, context.Background(), template.Must(template.New("t").Parse(text)), hostile)
+			uncached := execute(context.Background(), t, template.Must(template.New("t").Parse(text)), hostile)
 			require.Equal(t, want.String(), uncached, "without a cache")
 
 			ctx, events := tmpltest.Record(t.Context())
 			tmpl := template.Must(template.New("t").Parse(text)).Cache(tmpltest.Cache(t))
-			require.Equal(t, want.String(), execute(t, ctx, tmpl, hostile), "on a miss")
+			require.Equal(t, want.String(), execute(ctx, t, tmpl, hostile), "on a miss")
 			require.NotContains(t, strings.Join(events.Outcomes(), " "), "skipped")
-			require.Equal(t, want.String(), execute(t, ctx, tmpl, hostile), "on a hit")
+			require.Equal(t, want.String(), execute(ctx, t, tmpl, hostile), "on a hit")
 			for _, outcome := range events.Outcomes() {
 				require.Contains(t, outcome, ": hit")
 			}
@@ -120,7 +120,7 @@ func TestEscaping(t *testing.T) {
 	}
 }
 
-func execute(t *testing.T, ctx context.Context, tmpl *template.Template, data any) string {
+func execute(ctx context.Context, t *testing.T, tmpl *template.Template, data any) string {
 	t.Helper()
 	var b strings.Builder
 	require.NoError(t, tmpl.ExecuteContext(ctx, &b, data))

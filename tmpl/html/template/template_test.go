@@ -44,20 +44,20 @@ func TestInvalidation(t *testing.T) {
 	page := b.parse(t, `{{icache "rating" "movies" .User}}{{.Body}}{{endicache}}`)
 	data := map[string]any{"User": 7, "Body": "one"}
 
-	require.Equal(t, "one", execute(t, b.ctx, page, data))
+	require.Equal(t, "one", execute(b.ctx, t, page, data))
 	data["Body"] = "two"
-	require.Equal(t, "one", execute(t, b.ctx, page, data))
+	require.Equal(t, "one", execute(b.ctx, t, page, data))
 	require.Equal(t, []string{"rating: miss", "rating: hit"}, b.events.Outcomes())
 
 	for i, token := range []string{"rating", "movies", "7"} {
 		data["Body"] = i
 		require.NoError(t, b.cache.Incr(b.ctx, token))
-		require.Equal(t, fmt.Sprint(i), execute(t, b.ctx, page, data), token)
+		require.Equal(t, fmt.Sprint(i), execute(b.ctx, t, page, data), token)
 		require.Equal(t, []string{"rating: miss"}, b.events.Outcomes(), token)
 	}
 	require.NoError(t, b.cache.Incr(b.ctx, "other"))
 	data["Body"] = "unseen"
-	require.Equal(t, "2", execute(t, b.ctx, page, data))
+	require.Equal(t, "2", execute(b.ctx, t, page, data))
 }
 
 func TestEntries(t *testing.T) {
@@ -78,21 +78,21 @@ func TestEntries(t *testing.T) {
 		{"A": 1, "B": 22, "V": false},
 	} {
 		want := fmt.Sprintf("%v,%v,%v", data["A"], data["B"], data["V"])
-		require.Equal(t, want, execute(t, b.ctx, page, data))
+		require.Equal(t, want, execute(b.ctx, t, page, data))
 		events := b.events.Events()
 		require.Len(t, events, 1)
 		require.Equal(t, icache.Miss, events[0].Outcome, want)
 		require.Empty(t, seen[events[0].Key], want)
 		seen[events[0].Key] = want
-		require.Equal(t, want, execute(t, b.ctx, page, data))
+		require.Equal(t, want, execute(b.ctx, t, page, data))
 		require.Equal(t, []string{"n: hit"}, b.events.Outcomes())
 	}
 	// The same text is the same token.
-	execute(t, b.ctx, page, map[string]any{"A": "1", "B": uint8(2), "V": "true"})
+	execute(b.ctx, t, page, map[string]any{"A": "1", "B": uint8(2), "V": "true"})
 	require.Equal(t, []string{"n: hit"}, b.events.Outcomes())
 	// What varies is no token.
 	require.NoError(t, b.cache.Incr(b.ctx, "v"))
-	execute(t, b.ctx, page, map[string]any{"A": "a", "B": "b", "V": "v"})
+	execute(b.ctx, t, page, map[string]any{"A": "a", "B": "b", "V": "v"})
 	require.Equal(t, []string{"n: hit"}, b.events.Outcomes())
 }
 
@@ -108,8 +108,8 @@ func TestDotAndVariables(t *testing.T) {
 		List []person // elements can be addressed: Shout needs that
 	}{"r", []person{{"ann"}, {"bob"}}}
 	want := "rannANN!X0annryinnershadowxbobBOB!X1bobryinnershadowx"
-	require.Equal(t, want, execute(t, b.ctx, page, data))
-	require.Equal(t, want, execute(t, b.ctx, page, data))
+	require.Equal(t, want, execute(b.ctx, t, page, data))
+	require.Equal(t, want, execute(b.ctx, t, page, data))
 	require.Equal(t, []string{"n: miss", "n: miss", "n: hit", "n: hit"}, b.events.Outcomes())
 }
 
@@ -123,19 +123,19 @@ func TestNested(t *testing.T) {
 	page := b.parse(t, `{{icache "list" "movies"}}{{.Next}}:{{range .IDs}}{{icache "row" .}}[{{.}} {{$.Next}}]{{endicache}}{{end}}{{endicache}}`)
 	data := &counter{IDs: []string{"a", "b", "c"}}
 
-	require.Equal(t, "1:[a 2][b 3][c 4]", execute(t, b.ctx, page, data))
+	require.Equal(t, "1:[a 2][b 3][c 4]", execute(b.ctx, t, page, data))
 	require.Equal(t, []string{"row: miss", "row: miss", "row: miss", "list: miss"}, b.events.Outcomes())
-	require.Equal(t, "1:[a 2][b 3][c 4]", execute(t, b.ctx, page, data))
+	require.Equal(t, "1:[a 2][b 3][c 4]", execute(b.ctx, t, page, data))
 	require.Equal(t, []string{"list: hit"}, b.events.Outcomes())
 
 	// An inner token outdates the outer block; the other rows are hits.
 	require.NoError(t, b.cache.Incr(b.ctx, "b"))
-	require.Equal(t, "5:[a 2][b 6][c 4]", execute(t, b.ctx, page, data))
+	require.Equal(t, "5:[a 2][b 6][c 4]", execute(b.ctx, t, page, data))
 	require.Equal(t, []string{"row: hit", "row: miss", "row: hit", "list: miss"}, b.events.Outcomes())
 
 	// So does the token of a row that was a hit when the outer one was rendered.
 	require.NoError(t, b.cache.Incr(b.ctx, "c"))
-	require.Equal(t, "7:[a 2][b 6][c 8]", execute(t, b.ctx, page, data))
+	require.Equal(t, "7:[a 2][b 6][c 8]", execute(b.ctx, t, page, data))
 	events := b.events.Events()
 	require.Equal(t, 1, events[0].Depth)
 	outer := events[len(events)-1]
@@ -145,7 +145,7 @@ func TestNested(t *testing.T) {
 
 	// The outer token leaves the rows alone.
 	require.NoError(t, b.cache.Incr(b.ctx, "movies"))
-	require.Equal(t, "9:[a 2][b 6][c 8]", execute(t, b.ctx, page, data))
+	require.Equal(t, "9:[a 2][b 6][c 8]", execute(b.ctx, t, page, data))
 }
 
 type counter struct {
@@ -168,13 +168,13 @@ func TestContextInsideBlock(t *testing.T) {
 	}
 	page := template.Must(template.New("page").Funcs(template.FuncMap{"load": load}).Parse(
 		`{{icache "n"}}{{load icachectx}}{{endicache}}`)).Cache(b.cache)
-	require.Equal(t, "v1", execute(t, b.ctx, page, nil))
-	require.Equal(t, "v1", execute(t, b.ctx, page, nil))
+	require.Equal(t, "v1", execute(b.ctx, t, page, nil))
+	require.Equal(t, "v1", execute(b.ctx, t, page, nil))
 	require.NoError(t, b.cache.Incr(b.ctx, "row:7"))
-	require.Equal(t, "v2", execute(t, b.ctx, page, nil))
+	require.Equal(t, "v2", execute(b.ctx, t, page, nil))
 	b.events.Events()
 	require.NoError(t, b.cache.Incr(b.ctx, "depended"))
-	require.Equal(t, "v2", execute(t, b.ctx, page, nil))
+	require.Equal(t, "v2", execute(b.ctx, t, page, nil))
 	require.Equal(t, []string{"n: miss"}, b.events.Outcomes())
 
 	// Outside of a block it is the context of the execution.
@@ -182,7 +182,7 @@ func TestContextInsideBlock(t *testing.T) {
 	value := template.Must(template.New("page").Funcs(template.FuncMap{
 		"value": func(ctx context.Context) any { return ctx.Value(key{}) },
 	}).Parse(`{{value icachectx}}{{icache "n"}}{{value icachectx}}{{endicache}}`)).Cache(b.cache)
-	require.Equal(t, "55", execute(t, context.WithValue(b.ctx, key{}, 5), value, nil))
+	require.Equal(t, "55", execute(context.WithValue(b.ctx, key{}, 5), t, value, nil))
 }
 
 func TestFailingBody(t *testing.T) {
@@ -205,7 +205,7 @@ func TestFailingBody(t *testing.T) {
 	}
 
 	fail = nil
-	require.Equal(t, "before\nabfinecdafter", execute(t, b.ctx, page, nil))
+	require.Equal(t, "before\nabfinecdafter", execute(b.ctx, t, page, nil))
 	require.Equal(t, []string{"inner: miss", "outer: miss"}, b.events.Outcomes())
 }
 
@@ -218,7 +218,7 @@ func TestPanickingBody(t *testing.T) {
 	// Nobody is left waiting for it, and the copy of the set works again.
 	ctx, cancel := context.WithTimeout(b.ctx, 5*time.Second)
 	defer cancel()
-	require.Equal(t, "ab", execute(t, ctx, page, []string{"a", "b"}))
+	require.Equal(t, "ab", execute(ctx, t, page, []string{"a", "b"}))
 }
 
 func TestWriterFails(t *testing.T) {
@@ -244,12 +244,12 @@ func TestRedisAway(t *testing.T) {
 		`<p>{{icache "outer"}}{{range .}}{{icache "row" .}}[{{.}}]{{endicache}}{{end}}{{endicache}}</p>`)).Cache(cache)
 	rows := []int{1, 2, 3}
 	want := "<p>[1][2][3]</p>"
-	require.Equal(t, want, execute(t, ctx, page, rows))
+	require.Equal(t, want, execute(ctx, t, page, rows))
 	events.Events()
 
 	require.NoError(t, server.Stop())
 	for range 3 {
-		require.Equal(t, want, execute(t, ctx, page, rows))
+		require.Equal(t, want, execute(ctx, t, page, rows))
 	}
 	for _, e := range events.Events() {
 		require.Equal(t, icache.Degraded, e.Outcome)
@@ -298,17 +298,17 @@ func TestBypass(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	page := b.parse(t, `{{icache "n"}}{{.}}{{endicache}}`)
-	require.Equal(t, "1", execute(t, b.ctx, page, 1))
-	require.Equal(t, "2", execute(t, icache.Bypass(b.ctx), page, 2))
-	require.Equal(t, "1", execute(t, b.ctx, page, 3))
+	require.Equal(t, "1", execute(b.ctx, t, page, 1))
+	require.Equal(t, "2", execute(icache.Bypass(b.ctx), t, page, 2))
+	require.Equal(t, "1", execute(b.ctx, t, page, 3))
 }
 
 func TestWithoutCache(t *testing.T) {
 	t.Parallel()
 	ctx, events := tmpltest.Record(t.Context())
 	page := template.Must(template.New("page").Parse(`{{icache "o" "t"}}{{icache "n"}}{{.}}{{endicache}}{{endicache}}`))
-	require.Equal(t, "1", execute(t, ctx, page, 1))
-	require.Equal(t, "2", execute(t, ctx, page, 2))
+	require.Equal(t, "1", execute(ctx, t, page, 1))
+	require.Equal(t, "2", execute(ctx, t, page, 2))
 	list := events.Events()
 	require.Len(t, list, 4)
 	require.Equal(t, tmpl.Event{Name: "n", Tokens: []string{"n"}, Outcome: icache.Skipped, Why: icache.WhyBypass, Bytes: 1, Depth: 1}, list[0])
@@ -323,7 +323,7 @@ func TestDigest(t *testing.T) {
 			fsys[name] = &fstest.MapFile{Data: []byte(text)}
 		}
 		set := template.Must(template.New("page").Option(options...).ParseFS(fsys, "*")).Cache(b.cache)
-		execute(t, b.ctx, set, map[string]any{"T": "t"})
+		execute(b.ctx, t, set, map[string]any{"T": "t"})
 		return b.events.Events()[0].Key
 	}
 	base := map[string]string{
@@ -374,10 +374,10 @@ func TestObserverDoesNotDisturb(t *testing.T) {
 	t.Parallel()
 	cache := tmpltest.Cache(t)
 	page := template.Must(template.New("page").Parse(`{{icache "n" "t"}}{{.}}{{endicache}}`)).Cache(cache)
-	require.Equal(t, "1", execute(t, t.Context(), page, 1))
+	require.Equal(t, "1", execute(t.Context(), t, page, 1))
 	ctx, outer := tmpltest.Record(t.Context())
 	ctx, inner := tmpltest.Record(ctx)
-	require.Equal(t, "1", execute(t, ctx, page, 2))
+	require.Equal(t, "1", execute(ctx, t, page, 2))
 	require.Equal(t, []string{"n: hit"}, outer.Outcomes())
 	events := inner.Events()
 	require.Len(t, events, 1)

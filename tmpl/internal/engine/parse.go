@@ -177,8 +177,7 @@ func (f *folder) list(list *parse.ListNode) error {
 	var stack []frame
 	nodes := make([]parse.Node, 0, len(list.Nodes))
 	for _, n := range list.Nodes {
-		switch action := n.(type) {
-		case *parse.ActionNode:
+		if action, ok := n.(*parse.ActionNode); ok {
 			switch calls(action) {
 			case openName:
 				if err := f.checkOpen(action); err != nil {

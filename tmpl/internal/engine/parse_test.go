@@ -62,7 +62,7 @@ func FuzzParse(f *testing.F) {
 			})
 			require.Len(t, src.blocks, blocks)
 			if !strings.Contains(text, openName) {
-				require.Equal(t, plain.Lookup(name).Tree.Root.String(), src.tree.Root.String())
+				require.Equal(t, plain.Lookup(name).Root.String(), src.tree.Root.String())
 			}
 			_, _ = src.tree.ErrorContext(src.tree.Root)
 			for _, b := range src.blocks {

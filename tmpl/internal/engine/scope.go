@@ -1,6 +1,9 @@
 package engine
 
-import "text/template/parse"
+import (
+	"slices"
+	"text/template/parse"
+)
 
 // checkScopes walks a folded tree and refuses what would make the output with
 // the cache differ from the output without it:
@@ -138,9 +141,9 @@ func (c *scopeChecker) arg(n parse.Node) error {
 
 func (c *scopeChecker) lookup(v *parse.VariableNode) (scopeVar, error) {
 	name := v.Ident[0]
-	for i := len(c.vars) - 1; i >= 0; i-- {
-		if c.vars[i].name == name {
-			return c.vars[i], nil
+	for _, declared := range slices.Backward(c.vars) {
+		if declared.name == name {
+			return declared, nil
 		}
 	}
 	return scopeVar{}, errorAt(c.tree, v, "undefined variable %q: it is declared in an {{%s}} block and ends with it", name, openName)
