@@ -18,7 +18,7 @@ import (
 )
 
 // engines are those beside the standard library's.
-var engines = []demo.NewEngine{newPongo2, newTempl}
+var engines = []demo.NewEngine{newPongo2, newGonja, newTempl}
 
 func main() {
 	once := flag.Bool("once", false, "tell the story as a transcript, without a browser, and exit")

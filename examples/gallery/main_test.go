@@ -123,7 +123,7 @@ func TestEveryEngine(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close(context.Background())
 
-	names := []string{"html/template", "text/template", "pongo2", "templ"}
+	names := []string{"html/template", "text/template", "pongo2", "gonja", "templ"}
 	_, page := get(t, site+"/gallery")
 	for _, name := range names {
 		require.Contains(t, page, `id="picture-`+name+`"`)
