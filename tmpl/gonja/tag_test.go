@@ -63,7 +63,7 @@ func (s *site) mustParse(t *testing.T, text string) *exec.Template {
 
 type vars = map[string]any
 
-func run(t *testing.T, ctx context.Context, tpl *exec.Template, v vars) string {
+func run(ctx context.Context, t *testing.T, tpl *exec.Template, v vars) string {
 	t.Helper()
 	out, err := tpl.ExecuteToString(icachegonja.Context(ctx, exec.NewContext(v)))
 	require.NoError(t, err)
@@ -81,11 +81,11 @@ func TestExampleOfTheDocumentation(t *testing.T) {
 	user := func(id int, movies ...string) vars {
 		return vars{"user": map[string]int{"id": id}, "movies": movies}
 	}
-	require.Contains(t, run(t, ctx, tpl, user(1, "Ran", "<Solaris>")), "Ran,&lt;Solaris&gt;")
-	require.Contains(t, run(t, ctx, tpl, user(2, "Stalker")), "Stalker")
-	require.Contains(t, run(t, ctx, tpl, user(1)), "Ran,&lt;Solaris&gt;")
+	require.Contains(t, run(ctx, t, tpl, user(1, "Ran", "<Solaris>")), "Ran,&lt;Solaris&gt;")
+	require.Contains(t, run(ctx, t, tpl, user(2, "Stalker")), "Stalker")
+	require.Contains(t, run(ctx, t, tpl, user(1)), "Ran,&lt;Solaris&gt;")
 	require.NoError(t, cache.Incr(ctx, "movies"))
-	require.Contains(t, run(t, ctx, tpl, user(1, "Mirror")), "Mirror")
+	require.Contains(t, run(ctx, t, tpl, user(1, "Mirror")), "Mirror")
 	const n = "movies-personal-rating: "
 	require.Equal(t, []string{n + "miss", n + "miss", n + "hit", n + "miss"}, events.Outcomes())
 }
@@ -100,11 +100,11 @@ func TestFiltersAndVary(t *testing.T) {
 		`{% icache "F-x"|lower, "movie:%d"|format(id), vary lang, page %}{{ lang }}!{% endicache %}`,
 	} {
 		tpl := s.mustParse(t, text)
-		en := run(t, ctx, tpl, vars{"id": 7, "lang": "en", "page": 1})
+		en := run(ctx, t, tpl, vars{"id": 7, "lang": "en", "page": 1})
 		require.Contains(t, en, "en")
-		require.Contains(t, run(t, ctx, tpl, vars{"id": 7, "lang": "de", "page": 1}), "de")
+		require.Contains(t, run(ctx, t, tpl, vars{"id": 7, "lang": "de", "page": 1}), "de")
 		require.NoError(t, cache.Incr(ctx, "en"))
-		require.Equal(t, en, run(t, ctx, tpl, vars{"id": 7, "lang": "en", "page": 1}))
+		require.Equal(t, en, run(ctx, t, tpl, vars{"id": 7, "lang": "en", "page": 1}))
 		list := events.Events()
 		require.Equal(t, icache.Hit, list[2].Outcome)
 		require.Subset(t, list[2].Tokens, []string{"f-x", "movie:7"})
@@ -138,10 +138,10 @@ func TestNested(t *testing.T) {
 			v := func(a, b string) vars {
 				return vars{"movies": []movie{{"nested:1", a}, {"nested:2", b}}}
 			}
-			require.Equal(t, "[a][b]", run(t, ctx, tpl, v("a", "b")))
-			require.Equal(t, "[a][b]", run(t, ctx, tpl, v("x", "y")))
+			require.Equal(t, "[a][b]", run(ctx, t, tpl, v("a", "b")))
+			require.Equal(t, "[a][b]", run(ctx, t, tpl, v("x", "y")))
 			require.NoError(t, cache.Incr(ctx, "nested:2"))
-			require.Equal(t, "[a][y]", run(t, ctx, tpl, v("x", "y")))
+			require.Equal(t, "[a][y]", run(ctx, t, tpl, v("x", "y")))
 			require.Equal(t, []string{"row: miss", "row: miss", "list: miss", "list: hit", "row: hit", "row: miss", "list: miss"}, events.Outcomes())
 		})
 	}
@@ -171,11 +171,11 @@ func TestVariablesAndFunctions(t *testing.T) {
 		}}
 	}
 	for range 3 {
-		require.Equal(t, "2L1", run(t, ctx, tpl, v()))
+		require.Equal(t, "2L1", run(ctx, t, tpl, v()))
 	}
 	require.Equal(t, 1, calls)
 	require.NoError(t, cache.Incr(ctx, "loaded"))
-	run(t, ctx, tpl, v())
+	run(ctx, t, tpl, v())
 	require.Equal(t, 2, calls)
 }
 
@@ -191,7 +191,7 @@ func TestSourceAndEscapingArePartOfTheKey(t *testing.T) {
 			`{% icache 'key' -%} {{ s }} {%- endicache -%} z`:                                            "&lt;s&gt;z",
 			`{% icache 'key' %}{% raw %}{% endicache %}{% endraw %}{# {% endicache %} #}{% endicache %}`: "{% endicache %}",
 		} {
-			require.Equal(t, want, run(t, ctx, s.mustParse(t, text), vars{"s": "<s>"}), text)
+			require.Equal(t, want, run(ctx, t, s.mustParse(t, text), vars{"s": "<s>"}), text)
 		}
 	}
 }
@@ -202,7 +202,7 @@ func TestTemplatesArePartOfTheKey(t *testing.T) {
 	for _, text := range []string{"one", "two", "one"} {
 		s := newSite(t, icachegonja.Config{Cache: cache, Templates: fstest.MapFS{"part.html": {Data: []byte(text)}}})
 		s.files["part.html"] = text
-		require.Equal(t, text, run(t, t.Context(), s.mustParse(t, `{% icache 'a' %}{% include "/part.html" %}{% endicache %}`), nil))
+		require.Equal(t, text, run(t.Context(), t, s.mustParse(t, `{% icache 'a' %}{% include "/part.html" %}{% endicache %}`), nil))
 	}
 }
 
@@ -213,8 +213,8 @@ func TestInsideABlockOfATemplateThatExtends(t *testing.T) {
 	one := s.mustParse(t, `{% extends "base.html" %}{% block b %}{% icache 'b' %}one{% endicache %}{% endblock %}`)
 	two := s.mustParse(t, `{% extends "base.html" %}{% block b %}{% icache 'b' %}two{% endicache %}{{ super()|safe }}{% endblock %}`)
 	for range 2 {
-		require.Equal(t, "<one>", run(t, t.Context(), one, nil))
-		require.Equal(t, "<twobase>", run(t, t.Context(), two, nil))
+		require.Equal(t, "<one>", run(t.Context(), t, one, nil))
+		require.Equal(t, "<twobase>", run(t.Context(), t, two, nil))
 	}
 }
 
@@ -240,7 +240,7 @@ func TestLoopControl(t *testing.T) {
 	tpl := newSite(t, icachegonja.Config{Cache: tmpltest.Cache(t)}).mustParse(t,
 		`{% icache 'loop' %}{% for i in [1, 2, 3, 4] %}{% if i == 2 %}{% continue %}{% endif %}{% if i == 4 %}{% break %}{% endif %}{% icache 'i' i %}{{ i }}{% endicache %}{% endfor %}{% endicache %}`)
 	for range 2 {
-		require.Equal(t, "13", run(t, t.Context(), tpl, nil))
+		require.Equal(t, "13", run(t.Context(), t, tpl, nil))
 	}
 }
 
