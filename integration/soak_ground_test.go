@@ -244,7 +244,7 @@ func (g *ground) addReplica() {
 	host, port, err := net.SplitHostPort(g.redis.Addr())
 	require.NoError(g.t, err)
 	// Not in its configuration: once promoted it is a master, after a restart too.
-	require.NoError(g.t, direct(g.replica, func(c *redis.Client) error { return c.SlaveOf(g.t.Context(), host, port).Err() }))
+	require.NoError(g.t, direct(g.replica, func(c *redis.Client) error { return c.Do(g.t.Context(), "REPLICAOF", host, port).Err() }))
 	awaitReplica(g.t, g.replica)
 }
 

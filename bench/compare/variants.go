@@ -125,7 +125,7 @@ func (l *lab) library(ctx context.Context) error {
 			return errors.Join(err, probe.Close())
 		}
 		l.closers = append(l.closers, c.Close)
-		compute := func(context.Context) (string, error) { return l.payload, nil }
+		compute := func(context.Context) (string, error) { return l.payload, nil } //nolint:unparam // what Fetch wants
 		for i, name := range l.names {
 			if _, err := icache.Fetch(ctx, probe, name, tokens, compute); err != nil {
 				return errors.Join(err, probe.Close())

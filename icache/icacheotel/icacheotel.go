@@ -155,8 +155,7 @@ func (t *Telemetry) incr(ctx context.Context, e icache.IncrEvent) {
 	failed := 0
 	if e.Err != nil {
 		failed = len(e.Tokens)
-		var partial *icache.IncrError
-		if errors.As(e.Err, &partial) {
+		if partial, ok := errors.AsType[*icache.IncrError](e.Err); ok {
 			failed = len(partial.Tokens)
 		}
 	}

@@ -34,7 +34,7 @@ func (codec) Append(dst []byte, v any) ([]byte, error) {
 	if !ok {
 		p := reflect.ValueOf(v)
 		if p.Kind() == reflect.Pointer && !p.IsNil() {
-			m, ok = p.Elem().Interface().(proto.Message)
+			m, ok = reflect.TypeAssert[proto.Message](p.Elem())
 		}
 		if !ok {
 			return nil, notMessage(v)
@@ -54,7 +54,7 @@ func (codec) Decode(src []byte, v any) error {
 	}
 	if p.Elem().Kind() == reflect.Pointer {
 		fresh := reflect.New(p.Elem().Type().Elem())
-		if m, ok := fresh.Interface().(proto.Message); ok {
+		if m, ok := reflect.TypeAssert[proto.Message](fresh); ok {
 			if err := proto.Unmarshal(src, m); err != nil {
 				return err
 			}

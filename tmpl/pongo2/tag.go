@@ -199,8 +199,7 @@ func (b *block) Execute(ec *pongo2.ExecutionContext, w pongo2.TemplateWriter) *p
 	if err == nil {
 		return nil
 	}
-	var own *pongo2.Error
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*pongo2.Error](err); ok {
 		return own
 	}
 	return ec.OrigError(fmt.Errorf("icache: %w", err), b.start)

@@ -49,7 +49,7 @@ func with(c templ.Component, children ...templ.Component) templ.Component {
 	})
 }
 
-func render(t *testing.T, ctx context.Context, c templ.Component) string {
+func render(ctx context.Context, t *testing.T, c templ.Component) string {
 	t.Helper()
 	var b strings.Builder
 	require.NoError(t, c.Render(ctx, &b))
@@ -69,15 +69,15 @@ func TestCached(t *testing.T) {
 	page := func(s string) templ.Component {
 		return seq(text("<"), with(f.Cached("top", "movies", 7, tmpl.Vary("en")), text(s)), text(">"))
 	}
-	require.Equal(t, "<a>", render(t, ctx, page("a")))
-	require.Equal(t, "<a>", render(t, ctx, page("b")))
+	require.Equal(t, "<a>", render(ctx, t, page("a")))
+	require.Equal(t, "<a>", render(ctx, t, page("b")))
 	require.NoError(t, cache.Incr(ctx, "movies"))
-	require.Equal(t, "<c>", render(t, ctx, page("c")))
-	require.Equal(t, "<c>", render(t, ctx, seq(text("<"), f.Wrap(text("d"), "top", "movies", 7, tmpl.Vary("en")), text(">"))))
+	require.Equal(t, "<c>", render(ctx, t, page("c")))
+	require.Equal(t, "<c>", render(ctx, t, seq(text("<"), f.Wrap(text("d"), "top", "movies", 7, tmpl.Vary("en")), text(">"))))
 	require.Equal(t, []string{"top: miss", "top: hit", "top: miss", "top: hit"}, events.Outcomes())
 
 	other := icachetempl.New(icachetempl.Config{Cache: cache, Version: "v2"})
-	require.Equal(t, "e", render(t, ctx, with(other.Cached("top", "movies", 7, tmpl.Vary("en")), text("e"))))
+	require.Equal(t, "e", render(ctx, t, with(other.Cached("top", "movies", 7, tmpl.Vary("en")), text("e"))))
 }
 
 func TestNested(t *testing.T) {
@@ -89,12 +89,12 @@ func TestNested(t *testing.T) {
 			return nil
 		}), text(")"))
 	}
-	require.Equal(t, "(a)", render(t, ctx, page("a")))
-	require.Equal(t, "(a)", render(t, ctx, page("b")))
+	require.Equal(t, "(a)", render(ctx, t, page("a")))
+	require.Equal(t, "(a)", render(ctx, t, page("b")))
 	require.NoError(t, cache.Incr(ctx, "movie:1"))
-	require.Equal(t, "(c)", render(t, ctx, page("c")))
+	require.Equal(t, "(c)", render(ctx, t, page("c")))
 	require.NoError(t, cache.Incr(ctx, "depended"))
-	require.Equal(t, "(c)", render(t, ctx, page("d")))
+	require.Equal(t, "(c)", render(ctx, t, page("d")))
 	require.Equal(t, []string{"row: miss", "list: miss", "list: hit", "row: miss", "list: miss", "row: hit", "list: miss"}, events.Outcomes())
 }
 
@@ -106,7 +106,7 @@ func TestFails(t *testing.T) {
 	err := seq(text("a"), with(f.Cached("n"), text("partial"), fn(func(context.Context, io.Writer) error { return bad }))).Render(ctx, &out)
 	require.ErrorIs(t, err, bad)
 	require.Equal(t, "a", out.String())
-	require.Equal(t, "fine", render(t, ctx, with(f.Cached("n"), text("fine"))))
+	require.Equal(t, "fine", render(ctx, t, with(f.Cached("n"), text("fine"))))
 	require.ErrorContains(t, f.Cached("n", nil).Render(ctx, io.Discard), `fragment "n": argument 2 is nil`)
 }
 
@@ -126,7 +126,7 @@ func TestRenderFragments(t *testing.T) {
 			}
 			for i := range 6 {
 				if i%2 == order {
-					require.Equal(t, "<head><middle><inner><foot>", render(t, ctx, page))
+					require.Equal(t, "<head><middle><inner><foot>", render(ctx, t, page))
 				} else {
 					require.Equal(t, "<middle><inner>", part())
 				}
@@ -165,7 +165,7 @@ func TestOnce(t *testing.T) {
 			}
 			for range 3 {
 				for i, page := range pages(f) {
-					require.Equal(t, render(t, t.Context(), pages(none)[i]), render(t, ctx, page), i)
+					require.Equal(t, render(t.Context(), t, pages(none)[i]), render(ctx, t, page), i)
 				}
 			}
 			require.Contains(t, events.Outcomes(), "n: hit", "a block after its style has been emitted is cached")
@@ -181,14 +181,14 @@ func TestNonce(t *testing.T) {
 		return err
 	})
 	for _, nonce := range []string{"one", "two"} {
-		require.Equal(t, fmt.Sprintf("<script nonce=%q>", nonce), render(t, templ.WithNonce(ctx, nonce), with(f.Cached("n"), script)))
+		require.Equal(t, fmt.Sprintf("<script nonce=%q>", nonce), render(templ.WithNonce(ctx, nonce), t, with(f.Cached("n"), script)))
 	}
 }
 
 func TestWithoutCache(t *testing.T) {
 	t.Parallel()
 	f := icachetempl.New(icachetempl.Config{})
-	require.Equal(t, "a", render(t, t.Context(), with(f.Cached("n"), text("a"))))
-	require.Equal(t, "b", render(t, t.Context(), with(f.Cached("n"), text("b"))))
-	require.Empty(t, render(t, t.Context(), f.Cached("n")), "no children")
+	require.Equal(t, "a", render(t.Context(), t, with(f.Cached("n"), text("a"))))
+	require.Equal(t, "b", render(t.Context(), t, with(f.Cached("n"), text("b"))))
+	require.Empty(t, render(t.Context(), t, f.Cached("n")), "no children")
 }
