@@ -118,3 +118,36 @@ func TestCopyWithHooks(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, c.Get(ended, key).Err(), context.Canceled)
 }
+
+// argumentEater is a hook that changes commands in place, as one that prefixes
+// keys does, and worse.
+type argumentEater struct{ commandLog }
+
+func (e *argumentEater) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		defer func() {
+			if args := cmd.Args(); cmd.Name() == "mget" {
+				for i := range args {
+					args[i] = "eaten"
+				}
+			}
+		}()
+		return next(ctx, cmd)
+	}
+}
+
+func TestHooksMayChangeCommands(t *testing.T) {
+	t.Parallel()
+	rdb := dial(t, servertest.Redis(t))
+	rdb.AddHook(&argumentEater{})
+	c := cacheOn(t, rdb, WithPrefix(servertest.Prefix(t)+":"))
+	computed := 0
+	for range 3 {
+		_, err := Fetch(t.Context(), c, "page", []string{"movie:1"}, func(context.Context) (string, error) {
+			computed++
+			return "page", nil
+		})
+		require.NoError(t, err)
+	}
+	require.Equal(t, 1, computed)
+}

@@ -3,6 +3,7 @@ package icache
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -33,7 +34,8 @@ func (s *server) mgetArgs(ctx context.Context, rdb redis.UniversalClient, args [
 	}
 	// As it came, the reply is a few pieces of memory. Taken apart by the client
 	// it is four for each value, and a hit would cost more than a bare MGET.
-	cmd := redis.NewRawCmd(ctx, args...)
+	// Each command has arguments of its own: hooks may change them in place.
+	cmd := redis.NewRawCmd(ctx, slices.Clone(args)...)
 	if err := rdb.Process(ctx, cmd); err != nil {
 		return nil, err
 	}
@@ -41,7 +43,7 @@ func (s *server) mgetArgs(ctx context.Context, rdb redis.UniversalClient, args [
 		return vals, nil
 	}
 	// An error, most likely. The client tells those that pass from others.
-	slow := redis.NewSliceCmd(ctx, args...)
+	slow := redis.NewSliceCmd(ctx, slices.Clone(args)...)
 	_ = rdb.Process(ctx, slow) // the command has the error
 	raw, err := slow.Result()
 	for _, v := range raw {
