@@ -148,3 +148,31 @@ func TestRotationWaitsForNobody(t *testing.T) {
 	exec(t, other, "ROLLBACK")
 	l.stop()
 }
+
+// A snapshot that is held open elsewhere keeps vacuum from removing dead rows.
+// There are none in the outbox: its tables are emptied all the same, so what a
+// poll reads does not grow with what has passed.
+func TestASnapshotHeldElsewhere(t *testing.T) {
+	t.Parallel()
+	url := servertest.Postgres(t)
+	install(t, url)
+	db, report := connect(t, url), connect(t, url)
+	rec := newRecorder()
+	l := start(t, url, rec, quickRotation)
+	leads(t, l)
+	exec(t, report, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM events")
+	for i := range 5 {
+		before := l.Stats().Rotations
+		exec(t, db, "DO $$ BEGIN FOR n IN 1..1000 LOOP INSERT INTO events VALUES ('"+string(rune('a'+i))+"' || n); COMMIT; END LOOP; END $$")
+		eventually(t, func() bool { return rec.distinct() == 1000*(i+1) }, "the changes arrive")
+		eventually(t, func() bool { return l.Stats().Rotations > before && query[int](t, db, outboxRows) == 0 }, "the outbox is emptied")
+	}
+	require.Equal(t, 1, query[int](t, db, `SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND state = 'idle in transaction' AND backend_xmin IS NOT NULL`), "the snapshot is still held")
+	eventually(t, func() bool {
+		return query[int](t, db, "SELECT pg_relation_size('icache.outbox_0') + pg_relation_size('icache.outbox_1')") == 0
+	}, "no dead rows are left to read over")
+	require.Zero(t, rec.duplicates())
+	l.stop()
+	exec(t, report, "COMMIT")
+}
